@@ -1,0 +1,243 @@
+"""Read geofence.toml into a Config, whole or not at all."""
+
+import dataclasses
+import difflib
+import os
+import re
+import stat
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from geofence import codec
+from geofence.errors import ConfigError, UsageError
+from geofence.model import Family, Fence, Limits
+from geofence.prefixes import parse_address
+
+DEFAULT_PATH = Path("/etc/geofence/geofence.toml")
+_CURE = "nothing was changed; mend the file and run again"
+_FENCE_NAME = re.compile(r"[A-Z][A-Z0-9-]{0,10}", re.ASCII)  # set names end at 31 bytes
+_COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
+_ALIASES = {"UK": "GB"}  # the registries write GB, ISO 3166-1
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FetchLimits:
+    """``[fetch]``: what a download may cost. Each unit is in the key's name."""
+
+    connect_timeout_seconds: float = 10.0  # of one attempt
+    read_timeout_seconds: float = 30.0  # without a single byte
+    reach_seconds: float = 15.0  # to find any way to the host: name service and route
+    deadline_seconds: float = 600.0  # of all downloads together, retries included
+    attempts: int = 4
+    max_wire_bytes: int = 64 * 2**20  # of one file; the largest real one has 18 MB
+    max_decoded_bytes: int = 256 * 2**20
+    max_lines: int = 2_000_000
+    max_line_bytes: int = 1024
+    checksum_pause_seconds: float = 60.0  # a publisher's .md5 can be behind its file
+    max_cache_age_days: float = 35.0  # of a registry's file that serves while it is down
+    ca_file: str = ""  # certificate authorities; none: the system's of Python requests
+    proxy: str = ""  # http://host:port; the environment's proxies are not used
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLimits:
+    """``[store]``: what is kept."""
+
+    keep_generations: int = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _FenceTable:
+    countries: list[str]
+    source: str = "rir"
+    origins: list[str] = dataclasses.field(default_factory=list)
+    families: list[Family] = dataclasses.field(default_factory=list)
+    must_allow: list[str] = dataclasses.field(default_factory=list)
+    must_not_allow: list[str] = dataclasses.field(default_factory=list)
+    judge: Limits | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    fence: dict[str, _FenceTable] = dataclasses.field(default_factory=dict)
+    judge: Limits = Limits()
+    fetch: FetchLimits = FetchLimits()
+    store: StoreLimits = StoreLimits()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What the file says, with every default filled in."""
+
+    path: Path | None = None  # none: there is no file
+    fences: tuple[Fence, ...] = ()
+    limits: Limits = Limits()
+    fetch: FetchLimits = FetchLimits()
+    store: StoreLimits = StoreLimits()
+
+
+def load(path: Path | None) -> Config:
+    """Read a configuration file; without one named, the default file if there is one."""
+    chosen = path or DEFAULT_PATH
+    try:
+        _require_trusted_owner(chosen)
+        text = chosen.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if path is None:
+            return Config()
+        raise ConfigError(f"{path}: no such file", cure="check --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{chosen}: cannot be read: {error}", cure=_CURE) from error
+    return parse(text, chosen)
+
+
+def parse(text: str, path: Path) -> Config:
+    """Read the text of a configuration file. Raises ConfigError that names line and key."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}", cure=_CURE) from error
+    try:
+        _refuse_unknown_keys(tables, _File, "")
+        file = codec.convert(tables, _File)
+        _require_positive(file)
+        fences = tuple(_fence(name, table, file, tables) for name, table in file.fence.items())
+    except ValueError as error:
+        raise ConfigError(f"{path}{_line_of(text, str(error))}: {error}", cure=_CURE) from error
+    return Config(path=path, fences=fences, limits=file.judge, fetch=file.fetch, store=file.store)
+
+
+def fence_of_countries(codes: list[str], config: Config) -> Fence:
+    """Give the one fence of the union of the countries that a command line names.
+
+    If the configuration has a fence of that name, it is that one, with its own limits.
+    """
+    try:
+        countries = normal_countries(codes)
+    except ValueError as error:
+        raise UsageError(f"--country: {error}") from error
+    name = "-".join(countries)
+    if not _FENCE_NAME.fullmatch(name):
+        raise UsageError(
+            f"--country: the name {name} is longer than 11 characters",
+            cure=f"give the fence a name in {config.path or DEFAULT_PATH}:"
+            f" [fence.NAME] countries = {list(countries)}",
+        )
+    for fence in config.fences:
+        if fence.name == name:
+            if fence.countries != countries:
+                raise ConfigError(
+                    f"{config.path}: fence {name} holds {' '.join(fence.countries)},"
+                    f" and --country asks for {' '.join(countries)}",
+                    cure="run geofence update without --country, or rename the fence",
+                )
+            return fence
+    return Fence(name=name, countries=countries, limits=config.limits)
+
+
+def normal_countries(codes: list[str]) -> tuple[str, ...]:
+    """Sort country codes, each once, in upper case, UK as GB. Raises ValueError."""
+    countries = set()
+    for code in codes:
+        country = code.upper()
+        if not _COUNTRY.fullmatch(country):
+            raise ValueError(f"{code!r} is no country code of two letters (ISO 3166-1 alpha-2)")
+        countries.add(_ALIASES.get(country, country))
+    return tuple(sorted(countries))
+
+
+def _fence(name: str, table: _FenceTable, file: _File, tables: Mapping[str, Any]) -> Fence:
+    where = f"fence.{name}"
+    if not _FENCE_NAME.fullmatch(name):
+        raise ValueError(
+            f"{where}: a fence's name is a capital letter and up to ten of A-Z, 0-9 and -"
+        )
+    if not table.countries:
+        raise ValueError(f"{where}.countries: empty")
+    for key in ("must_allow", "must_not_allow"):
+        for address in getattr(table, key):
+            _named(f"{where}.{key}", parse_address, address)
+    own = tables["fence"][name].get("judge", {})
+    return Fence(
+        name=name,
+        countries=_named(f"{where}.countries", normal_countries, table.countries),
+        source=table.source,
+        origins=tuple(table.origins),
+        families=tuple(dict.fromkeys(table.families)),
+        must_allow=tuple(table.must_allow),
+        must_not_allow=tuple(table.must_not_allow),
+        limits=dataclasses.replace(file.judge, **own),
+    )
+
+
+def _named(where: str, read: Any, value: Any) -> Any:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _refuse_unknown_keys(table: object, kind: Any, where: str) -> None:
+    """Refuse a key that the type does not have, anywhere below, with a hint at what was meant."""
+    if not isinstance(table, dict):
+        return
+    kind = _without_none(kind)
+    if typing.get_origin(kind) is dict:
+        for key, value in table.items():
+            _refuse_unknown_keys(value, typing.get_args(kind)[1], f"{where}{key}.")
+    elif dataclasses.is_dataclass(kind):
+        fields = {field.name: field.type for field in dataclasses.fields(kind)}
+        for key, value in table.items():
+            if key not in fields:
+                close = difflib.get_close_matches(key, fields, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(fields)}"
+                raise ValueError(f"{where}{key}: unknown key; {hint}")
+            _refuse_unknown_keys(value, fields[key], f"{where}{key}.")
+
+
+def _without_none(kind: Any) -> Any:
+    if isinstance(kind, types.UnionType):
+        (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
+    return kind
+
+
+def _require_positive(file: _File) -> None:
+    """Refuse a limit that is negative, or zero where that would forbid everything."""
+    tables: dict[str, Any] = {"judge": file.judge, "fetch": file.fetch, "store": file.store}
+    tables |= {f"fence.{name}.judge": table.judge for name, table in file.fence.items()}
+    may_be_zero = {"judge", *(name for name in tables if name.startswith("fence."))}
+    for where, table in tables.items():
+        for field in dataclasses.fields(table) if table else ():
+            value = getattr(table, field.name)
+            if isinstance(value, str):
+                continue
+            least = 0 if where in may_be_zero or field.name == "checksum_pause_seconds" else 1e-9
+            if not least <= value < float("inf"):
+                raise ValueError(f"{where}.{field.name}: {value} is out of range")
+
+
+def _line_of(text: str, complaint: str) -> str:
+    """Find the line of the key that a complaint begins or ends with, as ``:7``."""
+    path = re.search(r"\$\.([\w.-]+)", complaint) or re.match(r"([\w.-]+):", complaint)
+    if not path:
+        return ""
+    for key in reversed(path[1].split(".")):
+        pattern = re.compile(rf"^\s*(?:\[[^\]]*\b{re.escape(key)}\]|{re.escape(key)}\s*=)")
+        for number, line in enumerate(text.splitlines(), 1):
+            if pattern.match(line):
+                return f":{number}"
+    return ""
+
+
+def _require_trusted_owner(path: Path) -> None:
+    """Refuse a file that somebody else than root, or than us, could have written."""
+    about = path.stat()
+    if about.st_uid not in (0, os.geteuid()) or about.st_mode & stat.S_IWOTH:
+        raise ConfigError(
+            f"{path}: others than root may write it",
+            cure=f"chown root {path} && chmod go-w {path}",
+        )

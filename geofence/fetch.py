@@ -1,0 +1,323 @@
+"""Bring a file here over HTTPS, whole or not at all, within bounds. The only importer of requests.
+
+What is checked here because no library checks it: every redirect's scheme and host, the length
+of the body on the wire against Content-Length, the end of the gzip stream, and one deadline for
+everything. (An older urllib3 takes half a body for a whole one, and none notices a byte a second.)
+"""
+
+import hashlib
+import http.client
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+
+from geofence import __version__
+from geofence.config import FetchLimits
+from geofence.disk import refusals
+from geofence.errors import SourceUnavailable
+from geofence.gunzip import Gunzip
+
+_CHUNK_BYTES = 1 << 16
+_MAX_REDIRECTS = 3
+_MAX_PAUSE_SECONDS = 30.0
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+_OK, _NOT_MODIFIED = 200, 304
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_WORTH_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_USER_AGENT = f"geofence/{__version__} (country prefix list updater)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validators:
+    """What a server gave us to ask "has it changed?" with (RFC 9110, 8.8)."""
+
+    etag: str = ""
+    last_modified: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """A file that came whole."""
+
+    path: Path
+    sha256: str
+    md5: str
+    validators: Validators
+
+
+@dataclass(slots=True)
+class Watch:
+    """How far one download is; written by its thread, read by the one that waits for it."""
+
+    reached: bool = False  # a server answered
+    received: int = 0  # bytes on the wire, of the attempt under way
+    expected: int | None = None
+
+
+class _Transient(Exception):  # noqa: N818, it never leaves this module
+    """This attempt failed; another may not."""
+
+    def __init__(self, what: str, pause_seconds: float = 0.0) -> None:
+        super().__init__(what)
+        self.pause_seconds = pause_seconds
+
+
+class Fetcher:
+    """Downloads under one deadline that begins when the fetcher is made."""
+
+    def __init__(self, limits: FetchLimits) -> None:
+        self._limits = limits
+        self._started = time.monotonic()
+        self._verify = limits.ca_file or next(
+            (os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)), True
+        )
+
+    def remaining(self) -> float:
+        """Tell how many seconds there are left for all downloads together."""
+        return self._limits.deadline_seconds - (time.monotonic() - self._started)
+
+    def fetch(
+        self, url: str, hosts: frozenset[str], target: Path, *, known: Validators, watch: Watch
+    ) -> Body | None:
+        """Write a file's content to ``target``; None if it has not changed since ``known``.
+
+        Content-Encoding is undone. Raises SourceUnavailable, or DiskError for the target.
+        """
+        pause = 1.0
+        for attempt in range(1, self._limits.attempts + 1):
+            try:
+                return self._attempt(url, hosts, target, known, watch)
+            except _Transient as error:
+                pause = max(pause, error.pause_seconds)
+                if attempt == self._limits.attempts or pause > self._patience(watch):
+                    raise SourceUnavailable(
+                        f"{error} ({attempt} {'attempt' if attempt == 1 else 'attempts'})",
+                        cure=self._network_cure(watch),
+                    ) from error
+                time.sleep(pause)
+                pause = min(pause * 2, _MAX_PAUSE_SECONDS)
+        raise AssertionError("unreachable")
+
+    def _patience(self, watch: Watch) -> float:
+        """Tell how many more seconds another attempt is worth: few if no server ever answered."""
+        if watch.reached:
+            return self.remaining()
+        unreached = self._limits.reach_seconds - (time.monotonic() - self._started)
+        return min(self.remaining(), unreached)
+
+    def _network_cure(self, watch: Watch) -> str:
+        if watch.reached:
+            return "try again later"
+        behind_proxy = any(name.lower() == "https_proxy" for name in os.environ)
+        if behind_proxy and not self._limits.proxy:
+            return "set fetch.proxy: geofence does not use the environment's https_proxy"
+        return "look at this host's name service and route (getent hosts, ip route)"
+
+    def _attempt(
+        self, url: str, hosts: frozenset[str], target: Path, known: Validators, watch: Watch
+    ) -> Body | None:
+        watch.received = 0
+        with self._session() as session:
+            response = self._follow(session, url, hosts, known, watch)
+            with response:
+                if response.status_code == _NOT_MODIFIED:
+                    return None
+                return self._receive(response, url, target, watch)
+
+    def _session(self) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = False  # no .netrc, and no proxy that nobody chose for this
+        session.verify = self._verify
+        session.headers["User-Agent"] = _USER_AGENT
+        session.headers["Accept-Encoding"] = "gzip"
+        if self._limits.proxy:
+            session.proxies = {"http": self._limits.proxy, "https": self._limits.proxy}
+        return session
+
+    def _follow(
+        self,
+        session: requests.Session,
+        url: str,
+        hosts: frozenset[str],
+        known: Validators,
+        watch: Watch,
+    ) -> requests.Response:
+        """Ask, and follow up to three redirects to where the source may lead."""
+        schemes = {"https", urlsplit(url).scheme}
+        hop = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = self._ask(session, hop, known, watch)
+            if response.status_code not in _REDIRECTS:
+                _check_status(response, hop, conditional=known != Validators())
+                return response
+            response.close()
+            hop = urljoin(hop, response.headers.get("Location", ""))
+            parts = urlsplit(hop)
+            if "Location" not in response.headers:
+                raise SourceUnavailable(f"{url}: a redirect without a Location")
+            if parts.scheme not in schemes or parts.netloc.lower() not in hosts:
+                raise SourceUnavailable(
+                    f"{url}: redirects to {hop}, which this source does not list",
+                    cure="if the publisher has moved, name the new address with --from",
+                )
+        raise SourceUnavailable(f"{url}: more than {_MAX_REDIRECTS} redirects")
+
+    def _ask(
+        self, session: requests.Session, url: str, known: Validators, watch: Watch
+    ) -> requests.Response:
+        headers = {}
+        if known.etag:
+            headers["If-None-Match"] = known.etag
+        if known.last_modified:
+            headers["If-Modified-Since"] = known.last_modified
+        patience = self._patience(watch)
+        if patience <= 0:
+            raise SourceUnavailable(f"{url}: the deadline of all downloads is over")
+        try:
+            if not self._limits.proxy:
+                _resolve(url)
+            response = session.get(
+                url,
+                headers=headers,
+                stream=True,
+                allow_redirects=False,
+                timeout=(
+                    min(self._limits.connect_timeout_seconds, patience),
+                    min(self._limits.read_timeout_seconds, self.remaining()),
+                ),
+            )
+        except requests.exceptions.SSLError as error:
+            raise SourceUnavailable(
+                f"{url}: {_innermost(error)}",
+                cure="look at this host's clock and its certificate authorities"
+                " (fetch.ca_file); http is never tried instead",
+            ) from error
+        except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
+            raise _Transient(f"{url}: {_innermost(error)}") from error
+        except (requests.exceptions.RequestException, ValueError, OSError) as error:
+            raise SourceUnavailable(f"{url}: {_innermost(error)}") from error
+        watch.reached = True
+        return response
+
+    def _receive(self, response: requests.Response, url: str, target: Path, watch: Watch) -> Body:
+        """Write the body as it comes, undo its encoding, and check that it is whole."""
+        encoding = response.headers.get("Content-Encoding", "identity").lower()
+        if encoding not in ("identity", "gzip"):
+            raise SourceUnavailable(f"{url}: Content-Encoding {encoding}, and gzip was asked for")
+        decoder = Gunzip(url, self._limits.max_decoded_bytes) if encoding == "gzip" else None
+        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        with refusals("write", target):
+            file = target.open("wb")
+        with file:
+            for piece in self._wire(response, url, watch):
+                for decoded in decoder.feed(piece) if decoder else (piece,):
+                    sha256.update(decoded)
+                    md5.update(decoded)
+                    with refusals("write", target):
+                        file.write(decoded)
+            if decoder:
+                decoder.finish()
+            with refusals("write", target):
+                file.flush()
+                os.fsync(file.fileno())
+        return Body(
+            path=target,
+            sha256=sha256.hexdigest(),
+            md5=md5.hexdigest(),
+            validators=Validators(
+                etag=response.headers.get("ETag", ""),
+                last_modified=response.headers.get("Last-Modified", ""),
+            ),
+        )
+
+    def _wire(self, response: requests.Response, url: str, watch: Watch) -> Iterator[bytes]:
+        """Give the body's bytes as they were sent, and raise unless all of them came."""
+        watch.expected = _announced(response, url)
+        if (watch.expected or 0) > self._limits.max_wire_bytes:
+            raise self._too_long(url)
+        while piece := _read_some(response, url):
+            watch.received += len(piece)
+            if watch.received > self._limits.max_wire_bytes:
+                raise self._too_long(url)
+            if self.remaining() <= 0:
+                raise SourceUnavailable(
+                    f"{url}: not here within {self._limits.deadline_seconds:g} s,"
+                    f" the deadline of all downloads ({watch.received:,} bytes came)",
+                    cure="try again later, or raise fetch.deadline_seconds",
+                )
+            yield piece
+        if watch.expected is not None and watch.received != watch.expected:
+            raise _Transient(f"{url}: cut: {watch.received:,} of {watch.expected:,} bytes came")
+
+    def _too_long(self, url: str) -> SourceUnavailable:
+        return SourceUnavailable(
+            f"{url}: longer than {self._limits.max_wire_bytes:,} bytes",
+            cure="raise fetch.max_wire_bytes if the file is right",
+        )
+
+
+def netloc(url: str) -> str:
+    """Give the host and port that a URL names: where its own redirects may lead."""
+    return urlsplit(url).netloc.lower()
+
+
+def _resolve(url: str) -> None:
+    """Ask the name service first, so that its failure is told from the server's."""
+    parts = urlsplit(url)
+    try:
+        socket.getaddrinfo(parts.hostname, parts.port or parts.scheme, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise _Transient(f"{url}: no address for {parts.hostname}: {error.strerror}") from error
+
+
+def _check_status(response: requests.Response, url: str, *, conditional: bool) -> None:
+    """Let 200 pass, and 304 where we asked for it; nothing else is a list."""
+    status = response.status_code
+    if status == _OK or (status == _NOT_MODIFIED and conditional):
+        return
+    what = f"{url}: answered {status} {response.reason}"
+    response.close()
+    if status in _WORTH_A_RETRY:
+        retry_after = response.headers.get("Retry-After", "")
+        raise _Transient(what, float(retry_after) if retry_after.isdecimal() else 0.0)
+    raise SourceUnavailable(what, cure="look whether the publisher has moved (--from)")
+
+
+def _announced(response: requests.Response, url: str) -> int | None:
+    """Tell the length that the server announced; None if it sends chunks, which have an end."""
+    if "chunked" in response.headers.get("Transfer-Encoding", "").lower():
+        return None
+    length = response.headers.get("Content-Length", "")
+    if not length.isdecimal():
+        raise SourceUnavailable(
+            f"{url}: neither Content-Length nor chunks: nobody could tell whether it is whole"
+        )
+    return int(length)
+
+
+def _read_some(response: requests.Response, url: str) -> bytes:
+    """Read what is there, up to 64 KiB; b"" at the end."""
+    try:
+        return response.raw.read1(_CHUNK_BYTES, decode_content=False)
+    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+        raise _Transient(f"{url}: {_innermost(error)}") from error
+
+
+def _innermost(error: BaseException) -> str:
+    """Find the plainest words in a chain of wrapped exceptions."""
+    seen: BaseException = error
+    while True:
+        reason = getattr(seen, "reason", None)
+        inner = reason if isinstance(reason, BaseException) else seen.__cause__ or seen.__context__
+        if inner is None or inner is seen:
+            break
+        seen = inner
+    text = " ".join(str(seen).split()) or type(seen).__name__
+    return text if len(text) <= 200 else f"{text[:200]}..."  # noqa: PLR2004, a line of text
