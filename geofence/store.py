@@ -1,0 +1,318 @@
+"""Generations on disk: a list that passed, under a number, and which of them is enforced.
+
+JP/41/{inet,inet6}.ipset  snapshot.json  SHA256SUMS
+JP/active -> 41           the one to enforce, replaced by rename
+JP/staged -> 42           only while 42 is on its way to become the active one
+JP/confirmed.json         when the publishers last confirmed the active list, and its dates
+JP/held.json              lists that were rolled back, and are not taken again unasked
+"""
+
+import datetime
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from geofence import codec, ipsetfile
+from geofence.disk import Disk
+from geofence.errors import DiskError, GeofenceError, NoPermission
+from geofence.model import Family, Generation, Lists, Origin
+from geofence.prefixes import digest
+
+_SCHEMA = 1
+_NUMBER = re.compile(r"[1-9]\d{0,8}", re.ASCII)
+_FENCE = re.compile(r"[A-Z][A-Z0-9-]{0,10}", re.ASCII)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Snapshot:
+    """``snapshot.json``: what there is to know of a generation beside its lists."""
+
+    schema: int
+    fence: str
+    generation: int
+    countries: tuple[str, ...]
+    source: str
+    created: datetime.datetime
+    origins: tuple[Origin, ...]
+    prefixes: dict[Family, int]
+    sha256: dict[Family, str]  # of the .ipset files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """When, and with which origins, an update last ended with this generation in force."""
+
+    generation: int
+    at: datetime.datetime
+    origins: tuple[Origin, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Digests of the lists that were rolled back, and the newest of their generations."""
+
+    generation: int
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A generation to enforce, and what is wrong with those that should have come before it."""
+
+    generation: Generation | None
+    damaged: tuple[str, ...] = ()
+
+
+class Store:
+    """The state directory. Every public method leaves it whole, whatever happens meanwhile."""
+
+    def __init__(self, directory: Path, disk: Disk, keep: int = 8) -> None:
+        self.directory = directory
+        self._disk = disk
+        self._keep = keep
+
+    def prepare(self) -> None:
+        """Make the state directory, so that its locks can be taken."""
+        self._disk.make_directory(self.directory)
+
+    def fences(self) -> tuple[str, ...]:
+        """Name the fences that have an active generation."""
+        try:
+            return tuple(
+                sorted(
+                    path.name
+                    for path in self.directory.iterdir()
+                    if _FENCE.fullmatch(path.name) and (path / "active").is_symlink()
+                )
+            )
+        except FileNotFoundError:
+            return ()
+        except PermissionError as error:
+            raise NoPermission(
+                f"cannot read {self.directory}: {error.strerror}", cure="run geofence as root"
+            ) from error
+
+    def numbers(self, fence: str) -> tuple[int, ...]:
+        """Give the numbers of a fence's generations, oldest first, the staged one left out."""
+        staged = self._pointed(fence, "staged")
+        try:
+            names = [path.name for path in (self.directory / fence).iterdir()]
+        except FileNotFoundError:
+            return ()
+        except PermissionError as error:
+            raise NoPermission(
+                f"cannot read {self.directory / fence}: {error.strerror}",
+                cure="run geofence as root",
+            ) from error
+        found = sorted(int(name) for name in names if _NUMBER.fullmatch(name))
+        return tuple(number for number in found if number != staged)
+
+    def active_number(self, fence: str) -> int | None:
+        """Tell which generation is to be enforced, sound or not."""
+        return self._pointed(fence, "active")
+
+    def read(self, fence: str, number: int) -> Generation:
+        """Read a generation. Raises DiskError unless every byte is as it was written."""
+        directory = self.directory / fence / str(number)
+        try:
+            return _read(directory, fence, number)
+        except PermissionError as error:
+            raise NoPermission(f"cannot read {directory}", cure="run geofence as root") from error
+        except FileNotFoundError as error:
+            raise DiskError(f"{fence}: there is no generation {number}") from error
+        except (OSError, ValueError) as error:
+            raise DiskError(f"generation {number} of {fence} is damaged: {error}") from error
+
+    def active(self, fence: str) -> Found:
+        """Read the generation to enforce: the active one, or the newest sound one before it."""
+        number = self.active_number(fence)
+        if number is None:
+            return Found(generation=None)
+        damaged: list[str] = []
+        older = [one for one in self.numbers(fence) if one < number]
+        for one in [number, *reversed(older)]:
+            try:
+                return Found(generation=self.read(fence, one), damaged=tuple(damaged))
+            except DiskError as error:
+                damaged.append(error.what)
+        return Found(generation=None, damaged=tuple(damaged))
+
+    def stage(
+        self,
+        fence: str,
+        lists: Lists,
+        *,
+        countries: Sequence[str],
+        source: str,
+        origins: Sequence[Origin],
+        now: datetime.datetime,
+    ) -> Generation:
+        """Write a generation that is not active yet; ``promote`` or ``discard`` is to follow."""
+        home = self.directory / fence
+        self._disk.make_directory(home)
+        number = max([*self.numbers(fence), self.active_number(fence) or 0], default=0) + 1
+        generation = Generation(
+            number=number,
+            countries=tuple(countries),
+            source=source,
+            created=now,
+            origins=tuple(origins),
+            lists=lists,
+        )
+        self._disk.point(home / "staged", str(number))
+        unfinished = self._disk.temporary_directory(home)
+        try:
+            for name, content in _files(fence, generation).items():
+                self._disk.write(unfinished / name, content)
+            self._disk.adopt(unfinished, home / str(number))
+        except BaseException:
+            self._give_up(unfinished)
+            self._give_up(home / "staged")
+            raise
+        return generation
+
+    def staged(self, fence: str) -> Generation | None:
+        """Read the generation that an interrupted run left staged, if it is whole."""
+        number = self._pointed(fence, "staged")
+        if number is None:
+            return None
+        try:
+            return self.read(fence, number)
+        except DiskError:
+            return None
+
+    def promote(self, fence: str, number: int) -> None:
+        """Make a generation the one to enforce, from now on and at every boot."""
+        home = self.directory / fence
+        self._disk.point(home / "active", str(number))
+        self._disk.remove(home / "staged")
+        self._prune(fence, number)
+
+    def discard(self, fence: str) -> None:
+        """Remove a generation that was staged and did not become active."""
+        home = self.directory / fence
+        number = self._pointed(fence, "staged")
+        if number is not None and number != self.active_number(fence):
+            self._disk.remove(home / str(number))
+        self._disk.remove(home / "staged")
+
+    def sweep(self, fence: str) -> None:
+        """Remove what a killed run left unfinished."""
+        home = self.directory / fence
+        if home.is_dir():
+            self._disk.sweep(home)
+
+    def confirmed(self, fence: str) -> Confirmed | None:
+        """Tell when the active generation was last confirmed by an update."""
+        found = self._note(fence, "confirmed.json", Confirmed)
+        return found if found and found.generation == self.active_number(fence) else None
+
+    def confirm(self, fence: str, confirmed: Confirmed) -> None:
+        """Note that an update ended with this generation in force."""
+        self._disk.write(self.directory / fence / "confirmed.json", codec.to_json(confirmed))
+
+    def held(self, fence: str) -> Held | None:
+        """Tell which lists were rolled back."""
+        return self._note(fence, "held.json", Held)
+
+    def hold(self, fence: str, held: Held | None) -> None:
+        """Remember lists that were rolled back; None: forget them."""
+        path = self.directory / fence / "held.json"
+        if held:
+            self._disk.write(path, codec.to_json(held))
+        else:
+            self._disk.remove(path)
+
+    def _note(self, fence: str, name: str, kind: type[T]) -> T | None:
+        """Read a small file that nothing depends on; a damaged one is none."""
+        try:
+            return codec.from_json((self.directory / fence / name).read_bytes(), kind)
+        except (OSError, ValueError):
+            return None
+
+    def _pointed(self, fence: str, link: str) -> int | None:
+        try:
+            target = (self.directory / fence / link).readlink().name
+        except PermissionError as error:
+            raise NoPermission(
+                f"cannot read {self.directory / fence}", cure="run geofence as root"
+            ) from error
+        except OSError:
+            return None
+        return int(target) if _NUMBER.fullmatch(target) else None
+
+    def _prune(self, fence: str, active: int) -> None:
+        """Keep the newest generations and the active one."""
+        surplus = self.numbers(fence)[: -self._keep]
+        for number in surplus:
+            if number != active:
+                self._disk.remove(self.directory / fence / str(number))
+
+    def _give_up(self, path: Path) -> None:
+        """Remove something while another error is on its way out."""
+        try:
+            self._disk.remove(path)
+        except GeofenceError:
+            return  # the next run sweeps it
+
+
+def _files(fence: str, generation: Generation) -> dict[str, bytes]:
+    """Write a generation as the files of its directory."""
+    files = {
+        f"{family}.ipset": ipsetfile.write(fence, prefixes).encode()
+        for family, prefixes in sorted(generation.lists.items())
+    }
+    snapshot = _Snapshot(
+        schema=_SCHEMA,
+        fence=fence,
+        generation=generation.number,
+        countries=generation.countries,
+        source=generation.source,
+        created=generation.created,
+        origins=generation.origins,
+        prefixes={family: len(found.prefixes) for family, found in generation.lists.items()},
+        sha256={family: _sha256(files[f"{family}.ipset"]) for family in generation.lists},
+    )
+    files["snapshot.json"] = codec.to_json(snapshot)
+    sums = "".join(f"{_sha256(content)}  {name}\n" for name, content in files.items())
+    return {**files, "SHA256SUMS": sums.encode()}
+
+
+def _read(directory: Path, fence: str, number: int) -> Generation:
+    text = (directory / "snapshot.json").read_bytes()
+    if f"{_sha256(text)}  snapshot.json\n" not in (directory / "SHA256SUMS").read_text():
+        raise ValueError("snapshot.json does not match SHA256SUMS")
+    snapshot = codec.from_json(text, _Snapshot)
+    if (snapshot.schema, snapshot.fence, snapshot.generation) != (_SCHEMA, fence, number):
+        raise ValueError(
+            f"snapshot.json is of schema {snapshot.schema}, fence {snapshot.fence},"
+            f" generation {snapshot.generation}"
+        )
+    lists = {}
+    for family, sha256 in snapshot.sha256.items():
+        content = (directory / f"{family}.ipset").read_bytes()
+        if _sha256(content) != sha256:
+            raise ValueError(f"{family}.ipset does not match its digest")
+        lists[family] = ipsetfile.read(fence, family, content.decode("ascii"))
+    return Generation(
+        number=number,
+        countries=snapshot.countries,
+        source=snapshot.source,
+        created=snapshot.created,
+        origins=snapshot.origins,
+        lists=lists,
+    )
+
+
+def list_digest(generation: Generation) -> str:
+    """Sum up what a generation allows."""
+    return digest(generation.lists)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
