@@ -1,0 +1,69 @@
+"""Go back to an older generation, and stay there until the publisher serves a different list."""
+
+import contextlib
+
+from geofence import locks
+from geofence.enforce import enforce, enforced
+from geofence.errors import DiskError, UsageError
+from geofence.force import Host, repair, unparted, what_stays
+from geofence.judge import Candidate, Circumstances, judge
+from geofence.model import Fence, Generation
+from geofence.prefixes import digest
+from geofence.store import Held, Store
+
+
+def rollback(fence: Fence, number: int | None, host: Host) -> tuple[Generation, tuple[str, ...]]:
+    """Enforce another stored generation and make it the active one; number None: the one before.
+
+    What is rolled back is not taken again by an update until its publisher serves a
+    different list. Raises ListRefused if that would shut out an SSH peer of the moment.
+    """
+    store = host.store
+    with what_stays(fence.name, store), host.open_sets() as sets, locks.writer(store.directory):
+        mended = repair(fence.name, store, sets)
+        active = store.active(fence.name).generation
+        wanted = _wanted(fence.name, number, store)
+        met = Circumstances(
+            active=None,
+            origins=(),
+            enforced=enforced(fence.name, sets),
+            snapshot={},
+            peers=host.peers(),
+            today=host.now().date(),
+            accept_change=False,
+        )
+        judge(fence, Candidate(lists=wanted.lists, shares={}, origins=()), met)
+        before = store.held(fence.name)
+        store.hold(fence.name, _hold_after(before, active, wanted))
+        try:
+            with unparted():
+                _, left = enforce(fence.name, wanted.lists, sets)
+                store.promote(fence.name, wanted.number)
+        except BaseException:
+            store.hold(fence.name, before)
+            raise
+        return wanted, (*mended.warnings, *left)
+
+
+def _hold_after(before: Held | None, active: Generation | None, wanted: Generation) -> Held | None:
+    """Give what is held once ``wanted`` took the place of ``active``."""
+    digests = list(before.digests) if before else []
+    newest = before.generation if before else 0
+    if active and wanted.number < active.number:
+        digests.append(digest(active.lists))
+        newest = max(newest, active.number)
+    left = tuple(dict.fromkeys(one for one in digests if one != digest(wanted.lists)))
+    return Held(generation=newest, digests=left) if left else None
+
+
+def _wanted(fence: str, number: int | None, store: Store) -> Generation:
+    active = store.active_number(fence)
+    if number is not None:
+        return store.read(fence, number)
+    for older in reversed(store.numbers(fence)):
+        if active is not None and older < active:
+            with contextlib.suppress(DiskError):
+                return store.read(fence, older)
+    raise UsageError(
+        f"{fence}: no sound generation before {active}", cure="geofence history shows what there is"
+    )
