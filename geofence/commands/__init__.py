@@ -1,0 +1,1 @@
+"""The verbs, a module each: ``run`` does it and gives the exit status."""

@@ -1,0 +1,67 @@
+"""``geofence status``: what the kernel enforces, against what the disk says."""
+
+from geofence import report
+from geofence.context import Context, open_sets
+from geofence.enforce import Live, live
+from geofence.kernel import Sets
+from geofence.model import Family, Fence, Generation, set_name
+
+
+def run(context: Context) -> int:
+    """Tell every fence's state; exit 1 if one is not enforced as it is stored."""
+    fences = context.fences()
+    if not fences:
+        context.say(
+            [
+                f"no fence is configured, and none is stored in {context.state_dir}",
+                "start with: geofence update --country CC --dry-run",
+            ]
+        )
+        context.document(report.document(0, fences=[]))
+        return 0
+    with open_sets() as sets:
+        found = [_status(context, fence, sets) for fence in fences]
+    exit_status = 1 if any(status.drift for status in found) else 0
+    for status in found:
+        context.warn(status.fence, [f"not used: {damage}" for damage in status.damaged])
+        context.say(report.status_text(status))
+    context.document(
+        report.document(exit_status, fences=[report.status_facts(status) for status in found])
+    )
+    return exit_status
+
+
+def _status(context: Context, fence: Fence, sets: Sets) -> report.FenceStatus:
+    stored = context.store.active(fence.name)
+    generation = stored.generation
+    families = generation.lists if generation else fence.families or tuple(Family)
+    found = {family: live(fence.name, family, sets) for family in families}
+    confirmed = context.store.confirmed(fence.name)
+    return report.FenceStatus(
+        fence=fence.name,
+        generation=generation,
+        damaged=stored.damaged,
+        confirmed=confirmed.at if confirmed else None,
+        origins=confirmed.origins if confirmed else generation.origins if generation else (),
+        live=found,
+        drift=tuple(
+            drift
+            for family, one in found.items()
+            if (drift := _drift(fence.name, family, one, generation))
+        ),
+        now=context.now(),
+    )
+
+
+def _drift(fence: str, family: Family, found: Live, generation: Generation | None) -> str:
+    """Name what is not as the disk says."""
+    if found.drift:
+        return found.drift
+    if generation is None:
+        return f"the set {set_name(fence, family)} exists, and no generation is stored"
+    if found.prefixes != generation.lists[family]:
+        return (
+            f"the set {set_name(fence, family)} does not hold generation {generation.number}"
+            " (geofence restore mends it)"
+        )
+    return ""

@@ -1,0 +1,80 @@
+"""``geofence test``: would an address pass, and by which prefix of which generation?"""
+
+from geofence import report
+from geofence.context import Context, open_sets
+from geofence.enforce import enforced
+from geofence.errors import NoPermission, UsageError
+from geofence.model import Address, Fence, Generation, Lists
+from geofence.prefixes import find, format_address, format_prefix, parse_address
+
+
+def run(context: Context) -> int:
+    """Look the addresses up in the kernel's sets, else in the active generation's."""
+    addresses = [_address(text) for text in context.options.address]
+    fences = [_lists(context, fence) for fence in context.some_fences()]
+    results = [_result(address, fences) for address in addresses]
+    context.say(_text(result) for result in results)
+    status = 0 if all(result["pass"] for result in results) else 1
+    context.document(report.document(status, results=results))
+    return status
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _lists(context: Context, fence: Fence) -> tuple[str, Lists, Generation | None, str]:
+    """Give a fence's lists, the generation they are of, and where they were read."""
+    generation = context.store.active(fence.name).generation
+    try:
+        with open_sets() as sets:
+            lists = enforced(fence.name, sets)
+    except NoPermission:
+        lists = {}
+    if lists:
+        return fence.name, lists, generation if _same(lists, generation) else None, "kernel"
+    return fence.name, generation.lists if generation else {}, generation, "disk"
+
+
+def _same(lists: Lists, generation: Generation | None) -> bool:
+    return generation is not None and lists == generation.lists
+
+
+def _result(
+    address: Address, fences: list[tuple[str, Lists, Generation | None, str]]
+) -> report.Document:
+    family, number = address
+    text = format_address(family, number)
+    for fence, lists, generation, where in fences:
+        prefix = find(lists[family], number) if family in lists else None
+        if prefix:
+            return {
+                "address": text,
+                "pass": True,
+                "fence": fence,
+                "prefix": format_prefix(family, prefix),
+                "generation": generation.number if generation else None,
+                "from": where,
+            }
+    return {
+        "address": text,
+        "pass": False,
+        "fence": None,
+        "prefix": None,
+        "generation": None,
+        "from": ", ".join(sorted({where for *_, where in fences})),
+    }
+
+
+def _text(result: report.Document) -> str:
+    if not result["pass"]:
+        return f"{result['address']}: would not pass: in no fence's set ({result['from']})"
+    generation = result["generation"]
+    of = f"generation {generation}" if generation else "a set that is no stored generation's"
+    return (
+        f"{result['address']}: would pass: {result['prefix']} of {result['fence']}, {of}"
+        f" ({result['from']})"
+    )

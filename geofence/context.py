@@ -1,0 +1,118 @@
+"""What every verb is told: its options, the configuration, where things are, how to speak."""
+
+import argparse
+import contextlib
+import datetime
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from geofence import codec, config, report
+from geofence.disk import Disk
+from geofence.errors import ConfigError, GeofenceError, UsageError
+from geofence.force import Host, fallback_fence
+from geofence.kernel import Sets
+from geofence.model import Fence
+from geofence.peers import ssh_peers
+from geofence.store import Store
+
+_STATE = Path("/var/lib/geofence")
+_CACHE = Path("/var/cache/geofence")
+
+
+class Context:
+    """One run of geofence."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.config = config.load(options.config)
+        self.disk = Disk()
+        self.state_dir, self.cache_dir = _directories(options.state_dir)
+        self.store = Store(self.state_dir, self.disk, self.config.store.keep_generations)
+
+    def now(self) -> datetime.datetime:
+        """Tell the time, in UTC."""
+        return datetime.datetime.now(datetime.UTC)
+
+    def host(self) -> Host:
+        """Assemble the real parts that need no network."""
+        return Host(store=self.store, open_sets=open_sets, peers=ssh_peers, now=self.now)
+
+    def fences(self) -> tuple[Fence, ...]:
+        """Give the fences that a verb is about: --fence, else the configured and the stored."""
+        known = {fence.name: fence for fence in self.config.fences}
+        for name in self.store.fences():
+            known.setdefault(name, fallback_fence(name))
+        if self.options.fence is None:
+            return tuple(known.values())
+        if self.options.fence not in known:
+            raise UsageError(
+                f"there is no fence {self.options.fence}",
+                cure=f"known: {', '.join(known)}" if known else "none is configured or stored",
+            )
+        return (known[self.options.fence],)
+
+    def some_fences(self) -> tuple[Fence, ...]:
+        """Give the fences that a verb is about, at least one."""
+        if fences := self.fences():
+            return fences
+        raise ConfigError(
+            f"no fence is configured, and none is stored in {self.state_dir}",
+            cure="start with: geofence update --country CC",
+        )
+
+    def one_fence(self) -> Fence:
+        """Give the one fence that a verb is about."""
+        fences = self.some_fences()
+        if len(fences) > 1:
+            names = ", ".join(fence.name for fence in fences)
+            raise UsageError(f"there are several fences: {names}", cure="choose one: --fence NAME")
+        return fences[0]
+
+    def say(self, lines: Iterable[str]) -> None:
+        """Print a result for people; nothing with -q or --json."""
+        if not (self.options.quiet or self.options.json):
+            print(*lines, sep="\n")
+
+    def warn(self, fence: str, warnings: Iterable[str]) -> None:
+        """Print warnings on standard error; nothing with -q."""
+        if not self.options.quiet:
+            for line in report.warnings_text(fence, warnings):
+                print(line, file=sys.stderr)
+
+    def complain(self, error: GeofenceError, fence: str = "") -> None:
+        """Print an error on standard error, whatever the options."""
+        print(report.error_text(error, fence), file=sys.stderr)
+
+    def document(self, document: report.Document) -> None:
+        """Print the one document of --json."""
+        if self.options.json:
+            print_document(document)
+
+
+def print_document(document: report.Document) -> None:
+    """Print a document."""
+    sys.stdout.write(codec.to_json(document).decode())
+
+
+@contextlib.contextmanager
+def open_sets() -> Iterator[Sets]:
+    """Open the kernel's sets of this network namespace."""
+    from geofence.kernel.ipset import KernelSets
+
+    sets = KernelSets()
+    try:
+        yield sets
+    finally:
+        sets.close()
+
+
+def _directories(named: Path | None) -> tuple[Path, Path]:
+    """Find state and cache: --state-dir, else what systemd says, else the contract's."""
+    if named:
+        return named, named / "cache"
+    # systemd gives several directories separated by colons, systemd.exec(5): the first is ours
+    state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    cache = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+    return Path(state) if state else _STATE, Path(cache) if cache else _CACHE
