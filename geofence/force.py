@@ -35,20 +35,17 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mended:
-    """What a repair did: whether packets meet another list now, and what is to be said."""
+    """What is in force now, whether packets met something else before, and what is to be said.
 
+    No generation: nothing sound is stored; after a restore the bundled snapshot is in force.
+    """
+
+    generation: Generation | None
     changed: bool
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restored(Mended):
-    """What is in force again; none: the bundled snapshot, of which no generation is stored."""
-
-    generation: Generation | None
-
-
-def restore(fence: Fence, host: Host) -> Restored:
+def restore(fence: Fence, host: Host) -> Mended:
     """Enforce the active generation again, from disk.
 
     Where nothing sound is stored, the bundled snapshot of the fence's countries serves.
@@ -57,14 +54,11 @@ def restore(fence: Fence, host: Host) -> Restored:
     store.prepare()
     with host.open_sets() as sets, locks.writer(store.directory):
         mended = repair(fence.name, store, sets)
-        found = store.active(fence.name)
-        if found.generation:
-            return Restored(
-                generation=found.generation, changed=mended.changed, warnings=mended.warnings
-            )
+        if mended.generation:
+            return mended
         if not fence.countries:
             raise DiskError(
-                f"nothing sound is stored of {fence.name}: {'; '.join(found.damaged)}",
+                f"nothing sound is stored of {fence.name}: {'; '.join(mended.warnings)}",
                 cure="geofence update --country CC",
             )
         return _enforce_snapshot(fence, sets, mended.warnings)
@@ -87,9 +81,10 @@ def repair(fence: str, store: Store, sets: Sets) -> Mended:
     found = store.active(fence)
     warnings += [f"not used: {damage}" for damage in found.damaged]
     if found.generation is None:
-        return Mended(changed=False, warnings=(*warnings, *clean(fence, sets)))
+        warnings += clean(fence, sets)
+        return Mended(generation=None, changed=False, warnings=tuple(warnings))
     changed, left = enforce(fence, found.generation.lists, sets)
-    return Mended(changed=changed, warnings=(*warnings, *left))
+    return Mended(generation=found.generation, changed=changed, warnings=(*warnings, *left))
 
 
 def put_in_force(fence: str, generation: Generation, store: Store, sets: Sets) -> tuple[str, ...]:
@@ -99,6 +94,8 @@ def put_in_force(fence: str, generation: Generation, store: Store, sets: Sets) -
             _, left = enforce(fence, generation.lists, sets)
             store.promote(fence, generation.number)
     except BaseException:
+        with contextlib.suppress(GeofenceError):
+            store.discard(fence)
         with contextlib.suppress(GeofenceError):
             repair(fence, store, sets)
         raise
@@ -147,11 +144,11 @@ def unparted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _enforce_snapshot(fence: Fence, sets: Sets, warnings: tuple[str, ...]) -> Restored:
+def _enforce_snapshot(fence: Fence, sets: Sets, warnings: tuple[str, ...]) -> Mended:
     # Only here does the boot path need what parses and aggregates a list.
     from geofence.candidate import snapshot_lists
     from geofence.sources import bundled
 
     changed, left = enforce(fence.name, snapshot_lists(fence), sets)
     note = f"nothing sound is stored: the bundled snapshot of {bundled.date()} serves"
-    return Restored(generation=None, changed=changed, warnings=(*warnings, note, *left))
+    return Mended(generation=None, changed=changed, warnings=(*warnings, note, *left))

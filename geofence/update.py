@@ -65,9 +65,7 @@ def update(request: Request, parts: Parts) -> Outcome:
     with what_stays(fence.name, store), locks.updater(store.directory), parts.open_sets() as sets:
         with locks.writer(store.directory):
             mended = repair(fence.name, store, sets)
-        brought, warnings = _bring(
-            request, parts, fresh=store.active(fence.name).generation is None
-        )
+        brought, warnings = _bring(request, parts, fresh=mended.generation is None)
         with locks.writer(store.directory):
             return _take(request, parts, sets, brought, (*mended.warnings, *warnings))
 
@@ -149,7 +147,7 @@ def _bring(request: Request, parts: Parts, *, fresh: bool) -> tuple[Brought, tup
         )
     wanted = request.families or fence.families or tuple(Family)
     countries = frozenset(fence.countries)
-    if source.name == "plain":
+    if source.name == "plain" and fresh:
         snapshot_lists(fence)  # the list does not tell whose it is: somebody must know the codes
     try:
         with acquired(

@@ -3,7 +3,7 @@
 from geofence import report
 from geofence.context import Context
 from geofence.errors import GeofenceError
-from geofence.force import Restored, restore
+from geofence.force import Mended, restore
 
 
 def run(context: Context) -> int:
@@ -27,14 +27,14 @@ def run(context: Context) -> int:
     return status
 
 
-def _text(fence: str, restored: Restored) -> str:
+def _text(fence: str, restored: Mended) -> str:
     done = "is in force again" if restored.changed else "is in force"
     if restored.generation is None:
         return f"{fence}: the bundled snapshot {done}"
     return f"{fence}: generation {restored.generation.number} {done}"
 
 
-def _facts(fence: str, restored: Restored) -> report.Document:
+def _facts(fence: str, restored: Mended) -> report.Document:
     generation = restored.generation
     return {
         "fence": fence,

@@ -1,0 +1,1 @@
+"""Facts about the kernel and what geofence does to it, proved on a real one."""
