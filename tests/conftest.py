@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from geofence.kernel.namespace import NoNamespace, enter
 
+from geofence.kernel.namespace import NoNamespace, enter
 from tests import lab
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

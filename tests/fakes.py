@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from geofence import ipsetfile
 from geofence.errors import KernelRefused
 from geofence.kernel import SET_TYPE, Header
 from geofence.model import Family, Prefix
+
+Before = Callable[[int, str, tuple[object, ...]], None]
+"""Called before a call is passed on: its number, its name, its arguments."""
 
 
 @dataclass
@@ -82,17 +86,17 @@ class FakeSets:
 class Counted:
     """Passes every call on to something, and lets a test act before the n-th."""
 
-    def __init__(self, real: object, before: Callable[[int, str, tuple[object, ...]], None]) -> None:
+    def __init__(self, real: object, before: Before) -> None:
         self._real = real
         self._before = before
         self.calls = 0
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         method = getattr(self._real, name)
         if name.startswith("_") or not callable(method):
             return method
 
-        def counted(*arguments: object, **named: object) -> object:
+        def counted(*arguments: object, **named: object) -> Any:
             self.calls += 1
             self._before(self.calls, name, arguments)
             return method(*arguments, **named)

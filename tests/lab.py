@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from geofence import cli
 
 WHY_NO_KERNEL = pytest.StashKey[str]()

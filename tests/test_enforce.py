@@ -1,10 +1,10 @@
 """Sets are loaded beside the live ones, verified by content, and swapped only all together."""
 
 import pytest
+
 from geofence.enforce import clean, enforce, live
 from geofence.errors import KernelRefused
 from geofence.model import Family, Prefix, PrefixList
-
 from tests.fakes import Counted, FakeSets
 
 OLD = {

@@ -4,13 +4,13 @@ import datetime
 from contextlib import nullcontext
 
 import pytest
+
 from geofence.disk import Disk
 from geofence.enforce import enforce, enforced
 from geofence.errors import DiskError
 from geofence.force import Host, fallback_fence, repair, restore
 from geofence.model import Family, Fence, Prefix, PrefixList
 from geofence.store import Store
-
 from tests.fakes import FakeSets
 from tests.test_enforce import NEW, OLD
 
@@ -74,9 +74,7 @@ def test_a_staged_generation_cut_by_a_crash_is_discarded(store, sets):
 
 
 def host(store, sets):
-    return Host(
-        store=store, open_sets=lambda: nullcontext(sets), peers=frozenset, now=lambda: NOW
-    )
+    return Host(store=store, open_sets=lambda: nullcontext(sets), peers=frozenset, now=lambda: NOW)
 
 
 def test_restore_enforces_the_active_generation(store, sets):
@@ -98,9 +96,7 @@ def test_restore_without_generation_and_country_says_so_and_touches_nothing(stor
     sets.add("geofence-X-inet", Family.INET, (Prefix(0xC0000200, 24),))
     with pytest.raises(DiskError, match="nothing sound is stored of X"):
         restore(Fence(name="X", countries=()), host(store, sets))
-    assert enforced("X", sets) == {
-        Family.INET: PrefixList(Family.INET, (Prefix(0xC0000200, 24),))
-    }
+    assert enforced("X", sets) == {Family.INET: PrefixList(Family.INET, (Prefix(0xC0000200, 24),))}
 
 
 def test_the_countries_of_a_fence_named_by_its_codes_are_known():

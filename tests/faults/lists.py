@@ -11,16 +11,19 @@ from geofence.config import FetchLimits
 from geofence.disk import Disk
 from geofence.errors import GeofenceError
 from geofence.kernel.ipset import KernelSets
-from geofence.model import Family, Fence, Lists, set_name
+from geofence.model import Family, Fence, Prefix, set_name
 from geofence.progress import silent
 from geofence.store import Store
 from geofence.update import Outcome, Parts, Request, update
-
 from tests import lab
+from tests.fakes import Before
 
 # Public addresses, so that the judge takes them; small, so that a fault costs milliseconds.
 OLD = ("80.66.224.0/20", "82.117.0.0/19", "91.90.224.0/19", "2a02:e00::/32", "2a02:2f8::/32")
 NEW = (*OLD[:2], "91.90.224.0/20", "194.1.160.0/19", OLD[3], "2a03:1480::/32")
+
+
+Enforced = dict[Family, tuple[Prefix, ...]]
 
 
 class Scene:
@@ -54,7 +57,7 @@ class Scene:
         )
         return update(Request(fence=fence, accept_change=True), parts)
 
-    def live(self) -> Lists:
+    def live(self) -> Enforced:
         """Read what packets meet."""
         return {
             family: self.sets.read(set_name("LI", family), family)
@@ -62,7 +65,7 @@ class Scene:
             if self.sets.header(set_name("LI", family))
         }
 
-    def active(self) -> Lists:
+    def active(self) -> Enforced:
         """Read what a boot would enforce."""
         found = Store(self.state, Disk()).active("LI")
         assert found.generation
@@ -80,8 +83,8 @@ class Scene:
         unfinished = [path.name for path in home.iterdir() if path.name.startswith(".tmp-")]
         staged = ["staged"] if (home / "staged").is_symlink() else []
         generations = {path.name for path in home.glob("[0-9]*")}
-        orphans = sorted(generations - {str(n) for n in Store(self.state, Disk()).numbers("LI")})
-        return sets + unfinished + staged + orphans
+        known = {str(number) for number in Store(self.state, Disk()).numbers("LI")}
+        return [*sets, *unfinished, *staged, *sorted(generations - known)]
 
 
 @contextmanager
@@ -94,7 +97,7 @@ def real_sets():
         sets.close()
 
 
-def refuse(error: GeofenceError, at: int, *, once: bool) -> Callable[[int, str, tuple[object, ...]], None]:
+def refuse(error: GeofenceError, at: int, *, once: bool) -> Before:
     """Make a watcher that refuses the n-th call, or every call from then on."""
 
     def watcher(call: int, name: str, _arguments: tuple[object, ...]) -> None:

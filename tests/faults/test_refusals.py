@@ -3,8 +3,8 @@
 import itertools
 
 import pytest
-from geofence.errors import DiskError, GeofenceError, KernelRefused
 
+from geofence.errors import DiskError, GeofenceError, KernelRefused
 from tests.fakes import Counted, FakeSets
 from tests.faults.lists import Scene, real_sets, refuse
 
@@ -28,7 +28,7 @@ class Watched(Counted):
     """Remembers the calls before the one that was refused."""
 
     def __init__(self, real, before):
-        self.done = []
+        self.done: list[tuple[str, str]] = []
         self.refused = False
 
         def remember(call, name, arguments):
@@ -45,9 +45,7 @@ class Watched(Counted):
 
 def promoted(watched):
     """Tell whether the new generation had become the active one before the refusal."""
-    return any(
-        name == "point" and target.endswith("/active") for name, target in watched[-1].done
-    )
+    return any(name == "point" and target.endswith("/active") for name, target in watched[-1].done)
 
 
 def _scenes(tmp_path, sets):
@@ -66,7 +64,7 @@ def test_whichever_call_is_refused_one_whole_list_is_enforced(tmp_path, sets, do
     old, new = _both(tmp_path, sets)
     for number, scene in _scenes(tmp_path, sets):
         scene.update(scene.old)
-        watched = []
+        watched: list[Watched] = []
 
         def watch(real, number=number, watched=watched):
             watched.append(Watched(real, refuse(error, number, once=once)))

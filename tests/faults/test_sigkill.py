@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from geofence.kernel.ipset import KernelSets
 
-from tests.faults.lists import Scene, real_sets
+from geofence.kernel.ipset import KernelSets
 from tests.fakes import Counted
+from tests.faults.lists import Scene, real_sets
 
 # Every system call by which an update touches the kernel's sets or the disk.
 TOUCHING = ["sendto", "write", "rename", "symlink", "unlink", "mkdir", "fsync", "fchmod", "flock"]
@@ -70,7 +70,7 @@ def _whole(scene, old, new):
         assert prefixes == old[family] or new is None or prefixes == new[family]
         assert prefixes, "a set is empty"
     active = scene.active()
-    assert active == old or new is None or active == new
+    assert active in (old, new) or new is None
 
 
 def _killed_at(scene, number: int) -> bool:
@@ -105,10 +105,10 @@ def _strace_kills(scene, call: str, number: int) -> bool:
     """Run the command under strace, which kills it at its n-th call; False if it never does."""
     inject = f"inject={call}:signal=KILL:when={number}"
     command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
-    update = ["update", "--country", "LI", "--source", "plain", "--accept-change"]
+    command += [sys.executable, "-m", "geofence", "--state-dir", str(scene.state), "-q", "update"]
+    command += ["--country", "LI", "--source", "plain", "--accept-change", "--from"]
     done = subprocess.run(
-        [*command, sys.executable, "-m", "geofence", "--state-dir", str(scene.state), "-q"]
-        + [*update, "--from", str(scene.new)],
+        [*command, str(scene.new)],
         capture_output=True,
         text=True,
         check=False,

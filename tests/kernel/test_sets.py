@@ -5,12 +5,12 @@ import threading
 import time
 
 import pytest
+
 from geofence.errors import Busy, KernelRefused, NoPermission
 from geofence.kernel.ipset import KernelSets
 from geofence.kernel.messages import MESSAGE_ELEMENTS, list_message
 from geofence.kernel.namespace import privately
 from geofence.model import Family, Prefix
-
 from tests import lab
 from tests.fakes import FakeSets
 

@@ -5,10 +5,10 @@ import sys
 import time
 
 import pytest
+
 from geofence.candidate import snapshot_lists
 from geofence.model import Fence
 from geofence.prefixes import texts
-
 from tests import lab, wire
 
 UPDATES = 100
@@ -35,7 +35,9 @@ def lists(tmp_path):
     both = snapshot_lists(Fence(name="JP", countries=("JP",))).values()
     japan = [[*texts(found)] for found in both]
     less = [text for found in japan for number, text in enumerate(found) if number % 12 != 11]
-    return lab.plain_list(tmp_path / "old", *japan[0], *japan[1]), lab.plain_list(tmp_path / "new", *less)
+    return lab.plain_list(tmp_path / "old", *japan[0], *japan[1]), lab.plain_list(
+        tmp_path / "new", *less
+    )
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""What geofence costs, side by side with what a user would use instead, in one run."""
