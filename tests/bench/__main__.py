@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from geofence import cli, ipsetfile
 from geofence.aggregate import aggregate
@@ -17,13 +18,14 @@ from geofence.kernel.namespace import enter
 from geofence.model import Family, Fence, Prefix, PrefixList
 from geofence.prefixes import format_prefix, texts
 from geofence.sources.rir import RIR
-from tests import lab, wire
+from tests import lab, stream, wire
 from tests.conftest import SHARED_DATA
 
 APNIC = SHARED_DATA / "rir" / "2025-02-13" / "delegated-apnic-latest"
 JP = Fence(name="JP", countries=("JP",))
 ROUNDS = 5
 PACKETS = 20_000
+UPDATES = 50
 
 
 def best(act: Callable[[], object], rounds: int = ROUNDS) -> float:
@@ -163,11 +165,23 @@ def packets() -> None:
             lab.empty_rules()
         one, other = ((seconds - bare) / PACKETS * 1e6 for seconds in (with_set, linear))
         row(
-            f"a packet that is dropped, iptables-{variant}",
+            f"a packet that matches nothing, iptables-{variant}",
             f"{one:.2f} us",
             f"{len(prefixes):,} rules {other:.2f} us",
             "",
         )
+
+
+def updates_under_load() -> None:
+    """Packets lost and let in while the list is replaced under a constant stream."""
+    for variant in lab.VARIANTS:
+        lab.empty_kernel()
+        directory = Path(tempfile.mkdtemp())
+        old, new = stream.lists(directory)
+        first = ["-q", "update", "--country", "JP", "--source", "plain", "--from", str(old)]
+        cli.main(["--state-dir", str(directory), *first])
+        result = stream.during_updates(UPDATES, variant, directory, old, new)
+        print(f"{UPDATES} updates, iptables-{variant}: {result}")
 
 
 def processes() -> None:
@@ -227,6 +241,7 @@ def main() -> None:
         print("parse and aggregate: not measured, the registries' real files are not here")
     packets()
     processes()
+    updates_under_load()
 
 
 if __name__ == "__main__":
