@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import hashlib
 import re
-import tempfile
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,17 +14,25 @@ from pathlib import Path
 from geofence import documents
 from geofence.cache import Cache, Cached
 from geofence.config import FetchLimits
-from geofence.errors import GeofenceError, SourceUnavailable, UsageError
+from geofence.errors import (
+    DiskError,
+    GeofenceError,
+    NoPermission,
+    SourceUnavailable,
+    UsageError,
+)
 from geofence.fetch import Body, Fetcher, Validators, Watch, netloc
+from geofence.scratch import scratch
 from geofence.sources import Document, Publication, Source, bundled
 
 Progress = Callable[[str, int, int | None], None]
 """Told again and again: the file, bytes received, bytes expected (None: unknown)."""
 
 _POLL_SECONDS = 0.05
-_GRACE_SECONDS = 2.0
+_GRACE_SECONDS = 0.5
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_MD5 = re.compile(rb"\b([0-9a-fA-F]{32})\b")
+# ``MD5 (name) = sum``, ``sum  name``, or the sum alone, with or without a newline
+_MD5 = re.compile(rb"\s*(?:MD5 ?\([^()\r\n]*\) ?= ?)?([0-9a-fA-F]{32})(?:[ \t]+\*?[\w.-]+)?\s*")
 _CHECKSUM_BYTES = 4096
 
 
@@ -37,9 +45,15 @@ class Acquired:
     _keep: list[Callable[[], None]] = field(default_factory=list)
 
     def keep(self) -> None:
-        """Let the cache have the downloads: what was no list must never serve instead of one."""
-        for act in self._keep:
-            act()
+        """Let the cache have the downloads: what was no list must never serve instead of one.
+
+        A cache that cannot be written costs the next run some time, and this one a warning.
+        """
+        try:
+            for act in self._keep:
+                act()
+        except (DiskError, NoPermission) as error:
+            self.warnings += (f"the downloads were not kept: {error.what}",)
 
 
 @contextlib.contextmanager
@@ -63,8 +77,8 @@ def acquired(
         return
     if not origins and not source.publications:
         raise UsageError(f"source {source.name} has no address of its own: name one with --from")
-    with tempfile.TemporaryDirectory(prefix="geofence-", ignore_cleanup_errors=True) as scratch:
-        bring = _Bringer(Path(scratch), Fetcher(limits), cache, limits, now)
+    with scratch() as directory:
+        bring = _Bringer(directory, Fetcher(limits), cache, limits, now)
         if origins:
             yield bring.named(origins, source, progress)
         else:
@@ -90,9 +104,13 @@ class _Job:
         if self._error:
             raise self._error
         if self._brought is None:
-            what = "not here in time" if self.watch.reached else "no way to the host was found"
+            if self.watch.reached:
+                raise SourceUnavailable(
+                    f"{self.publication.url}: not here in time",
+                    cure="try again later, or raise fetch.deadline_seconds",
+                )
             raise SourceUnavailable(
-                f"{self.publication.url}: {what}",
+                f"{self.publication.url}: no answer in time",
                 cure="look at this host's name service and route (getent hosts, ip route)",
             )
         return self._brought
@@ -122,8 +140,9 @@ class _Bringer:
     now: datetime.datetime
 
     def published(self, publications: Sequence[Publication], progress: Progress) -> Acquired:
-        """Bring all that a source publishes, side by side; a cached copy may serve."""
+        """Bring all that a source publishes, side by side; cached copies may serve for some."""
         failures: list[GeofenceError] = []
+        replaced: list[GeofenceError] = []
         brought: list[_Brought] = []
         for job in self._finished(publications, progress):
             try:
@@ -131,8 +150,11 @@ class _Bringer:
             except SourceUnavailable as error:
                 try:
                     brought.append(self._copy_that_serves(job.publication, error))
+                    replaced.append(error)
                 except SourceUnavailable as final:
                     failures.append(final)
+        if len(replaced) == len(publications):
+            failures = replaced  # copies alone are no news: that is no update
         if failures:
             more = len(failures) - 1
             raise SourceUnavailable(
@@ -144,20 +166,10 @@ class _Bringer:
     def named(self, origins: Sequence[str], source: Source, progress: Progress) -> Acquired:
         """Bring the files and URLs that somebody named; no checksum, no copy that serves."""
         allow_http = any(publication.url.startswith("http:") for publication in source.publications)
-        urls = {
-            origin: Publication(publisher="", url=origin, hosts=frozenset({netloc(origin)}))
-            for origin in dict.fromkeys(origins)
-            if _URL.match(origin)
-        }
-        for url in urls:
-            _require_scheme(url, allow_http=allow_http)
-        jobs = {job.publication.url: job for job in self._finished([*urls.values()], progress)}
-        return _acquired(
-            [
-                jobs[origin].result() if origin in urls else self._local(origin)
-                for origin in dict.fromkeys(origins)
-            ]
-        )
+        publications = [
+            _of_origin(origin, allow_http=allow_http) for origin in dict.fromkeys(origins)
+        ]
+        return _acquired([job.result() for job in self._finished(publications, progress)])
 
     def _finished(self, publications: Sequence[Publication], progress: Progress) -> list[_Job]:
         """Start a job for each publication and wait until each has ended or is given up."""
@@ -179,31 +191,39 @@ class _Bringer:
         return jobs
 
     def _act(self, publication: Publication) -> Callable[[Watch], _Brought]:
-        return lambda watch: self._bring(publication, watch)
+        bring = self._bring if _URL.match(publication.url) else self._local
+        return lambda watch: bring(publication, watch)
 
     def _bring(self, publication: Publication, watch: Watch) -> _Brought:
-        """Fetch one file and hold it against its checksum; once more if that does not fit."""
-        cached = self.cache.get(publication.url)
+        """Bring what the server has, or our copy of it if the server says that it is the same."""
+        if cached := self.cache.get(publication.url):
+            body = self._fetch(publication, watch, known=cached.validators)
+            if body:
+                return self._verified(publication, body, watch)
+            if copy := self._copied(publication, cached):
+                return copy
+        return self._verified(publication, self._fetch_anew(publication, watch), watch)
+
+    def _fetch(self, publication: Publication, watch: Watch, *, known: Validators) -> Body | None:
         target = self.scratch / _file_name(publication.url)
-        body, complaint = None, ""
-        for last in (False, True):
-            body = self.fetcher.fetch(
-                publication.url,
-                publication.hosts,
-                target,
-                known=cached.validators if cached else Validators(),
-                watch=watch,
-            )
-            if body is None:
-                assert cached
-                return self._cached(publication, cached)
-            fits, complaint = self._held_against_checksum(publication, body, watch)
-            if fits:
-                break
-            if last:
-                raise SourceUnavailable(complaint, cure="try again later")
-            time.sleep(min(self.limits.checksum_pause_seconds, max(0.0, self.fetcher.remaining())))
+        return self.fetcher.fetch(
+            publication.url, publication.hosts, target, known=known, watch=watch
+        )
+
+    def _fetch_anew(self, publication: Publication, watch: Watch) -> Body:
+        body = self._fetch(publication, watch, known=Validators())
         assert body
+        return body
+
+    def _verified(self, publication: Publication, body: Body, watch: Watch) -> _Brought:
+        """Hold a file against its checksum; fetch it once more if that does not fit."""
+        fits, complaint = self._held_against_checksum(publication, body, watch)
+        if not fits:
+            time.sleep(min(self.limits.checksum_pause_seconds, max(0.0, self.fetcher.remaining())))
+            body = self._fetch_anew(publication, watch)
+            fits, complaint = self._held_against_checksum(publication, body, watch)
+        if not fits:
+            raise SourceUnavailable(complaint, cure="try again later")
         return self._new(publication, body, (complaint,) if complaint else ())
 
     def _held_against_checksum(
@@ -228,7 +248,8 @@ class _Bringer:
         body = self.fetcher.fetch(
             publication.checksum_url, publication.hosts, target, known=Validators(), watch=small
         )
-        found = _MD5.search(target.read_bytes()[:_CHECKSUM_BYTES]) if body else None
+        small_enough = body and target.stat().st_size <= _CHECKSUM_BYTES
+        found = _MD5.fullmatch(target.read_bytes()) if small_enough else None
         if not found:
             raise SourceUnavailable(f"{publication.checksum_url} holds no MD5")
         return found[1].decode().lower()
@@ -246,23 +267,33 @@ class _Bringer:
             warnings=warnings,
         )
 
-    def _cached(self, publication: Publication, cached: Cached) -> _Brought:
+    def _copied(self, publication: Publication, cached: Cached) -> _Brought | None:
+        """Take a copy out of the cache, which may be deleted at any time; None if it was."""
+        target = self.scratch / _file_name(publication.url)
+        try:
+            shutil.copyfile(cached.path, target)
+        except OSError:
+            return None
+        document = documents.document(
+            target,
+            publisher=publication.publisher,
+            location=publication.url,
+            limits=self.limits,
+        )
+        if document.sha256 != cached.sha256:
+            return None
         return _Brought(
-            document=documents.document(
-                cached.path,
-                publisher=publication.publisher,
-                location=publication.url,
-                limits=self.limits,
-            ),
+            document=document,
             keep=lambda: self.cache.confirm(publication.url, cached, self.now),
         )
 
     def _copy_that_serves(self, publication: Publication, error: SourceUnavailable) -> _Brought:
         """Let a young enough copy stand in for a registry's file that cannot be had."""
         cached = self.cache.get(publication.url) if publication.cache_serves else None
-        if not cached:
+        copy = self._copied(publication, cached) if cached else None
+        if not (cached and copy):
             raise error
-        days = max(0.0, (self.now - cached.checked) / datetime.timedelta(days=1))
+        days = (self.now - cached.checked) / datetime.timedelta(days=1)
         if days > self.limits.max_cache_age_days:
             raise SourceUnavailable(
                 f"{error.what}; its cached file is {days:.0f} days old,"
@@ -270,7 +301,7 @@ class _Bringer:
                 cure=error.cure,
             ) from error
         return _Brought(
-            document=self._cached(publication, cached).document,
+            document=copy.document,
             keep=None,
             warnings=(
                 f"{publication.publisher}: {error.what}; its cached file of"
@@ -278,8 +309,11 @@ class _Bringer:
             ),
         )
 
-    def _local(self, origin: str) -> _Brought:
-        target = Path(tempfile.mkstemp(dir=self.scratch)[1])
+    def _local(self, publication: Publication, watch: Watch) -> _Brought:
+        """Copy a file that somebody named, for it may be a pipe, whose writer may never come."""
+        watch.reached = True
+        origin = publication.url
+        target = self.scratch / _file_name(origin)
         documents.copy_bounded(Path(origin), target, self.limits)
         document = documents.document(target, publisher="", location=origin, limits=self.limits)
         return _Brought(document=document, keep=None)
@@ -297,11 +331,20 @@ def _file_name(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
-def _require_scheme(url: str, *, allow_http: bool) -> None:
-    scheme = url.partition(":")[0].lower()
-    if scheme == "https" or (scheme == "http" and allow_http):
-        return
-    raise UsageError(
-        f"--from {url}: {scheme} is not https",
-        cure="fetch the file by other means and name it with --from FILE",
-    )
+def _of_origin(origin: str, *, allow_http: bool) -> Publication:
+    """Describe a file or URL that somebody named. Raises UsageError for what is neither."""
+    if not _URL.match(origin):
+        return Publication(publisher="", url=origin, hosts=frozenset())
+    scheme = origin.partition(":")[0].lower()
+    if scheme != "https" and not (scheme == "http" and allow_http):
+        raise UsageError(
+            f"--from {origin}: {scheme} is not https",
+            cure="fetch the file by other means and name it with --from FILE",
+        )
+    try:
+        host = netloc(origin)
+    except ValueError:
+        host = ""
+    if not host:
+        raise UsageError(f"--from {origin}: that names no host")
+    return Publication(publisher="", url=origin, hosts=frozenset({host}))

@@ -52,7 +52,7 @@ class Cache:
         path = self._path(url)
         try:
             note = codec.from_json(_note(path).read_bytes(), _Note)
-            if note.url != url or sha256_of(path) != note.sha256:
+            if note.url != url or not note.checked.tzinfo or sha256_of(path) != note.sha256:
                 return None
         except (OSError, ValueError, DiskError, NoPermission):
             return None
@@ -66,14 +66,14 @@ class Cache:
     def put(self, url: str, body: Body, now: datetime.datetime) -> None:
         """Keep a download under its URL; it was checked by the caller."""
         self._disk.make_directory(self._directory)
-        self._disk.sweep(self._directory)
         path = self._path(url)
         self._disk.write(path, body.path.read_bytes())
         self._write_note(url, body.sha256, body.validators, now)
 
     def confirm(self, url: str, cached: Cached, now: datetime.datetime) -> None:
-        """Note that the server said today that the copy is still its file."""
-        self._write_note(url, cached.sha256, cached.validators, now)
+        """Note that the server said today that the copy is still its file, if it is there."""
+        if cached.path.exists():
+            self._write_note(url, cached.sha256, cached.validators, now)
 
     def _write_note(
         self, url: str, sha256: str, validators: Validators, now: datetime.datetime
@@ -85,6 +85,7 @@ class Cache:
             last_modified=validators.last_modified,
             checked=now,
         )
+        self._disk.sweep(self._directory)
         self._disk.write(_note(self._path(url)), codec.to_json(note))
 
     def _path(self, url: str) -> Path:

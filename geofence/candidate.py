@@ -49,17 +49,25 @@ def completed(
 ) -> tuple[Candidate, tuple[str, ...]]:
     """Make a candidate of the whole fence, and say what its families were filled up with.
 
-    A family that was not brought stays as the active generation has it; where there is none
-    it comes from the bundled snapshot, unless the fence is restricted to other families.
+    A family that was not brought stays as the active generation has it; where there is none, or
+    it is of other countries, it comes from the bundled snapshot, unless the fence is restricted
+    to other families.
     """
     lists = dict(brought.lists)
     origins = _for(tuple(brought.lists), brought.listing.origins)
     warnings: list[str] = []
     missing = [family for family in Family if family not in lists]
-    carried = [family for family in missing if active and family in active.lists]
+    of_others = active is not None and active.countries != fence.countries
+    stored = () if active is None or (of_others and not restricted) else active.lists
+    carried = [family for family in missing if family in stored]
     if active and carried:
         lists |= {family: active.lists[family] for family in carried}
         origins += _for(carried, active.origins)
+        warnings += [
+            f"{family.label} stays that of {' '.join(active.countries)}: it was not brought"
+            for family in carried
+            if of_others
+        ]
     filled = [] if restricted else [family for family in missing if family not in carried]
     if filled:
         snapshot = aggregated(snapshot_listing(fence.countries), fence, filled)

@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from geofence import codec
 from geofence.errors import ConfigError, UsageError
@@ -20,8 +20,12 @@ from geofence.prefixes import parse_address
 DEFAULT_PATH = Path("/etc/geofence/geofence.toml")
 _CURE = "nothing was changed; mend the file and run again"
 _FENCE_NAME = re.compile(r"[A-Z][A-Z0-9-]{0,10}", re.ASCII)  # set names end at 31 bytes
-_COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
+_COUNTRY = re.compile(r"[A-Za-z]{2}", re.ASCII)
+_TABLE_LINE = re.compile(r"\s*\[+([^\]=]+)\]")
+_KEY_LINE = re.compile(r"""\s*([\w."'\s-]+?)\s*=""")
 _ALIASES = {"UK": "GB"}  # the registries write GB, ISO 3166-1
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,7 @@ class FetchLimits:
     reach_seconds: float = 15.0  # to find any way to the host: name service and route
     deadline_seconds: float = 600.0  # of all downloads together, retries included
     attempts: int = 4
+    retry_pause_seconds: float = 1.0  # before the second attempt; then twice that, and so on
     max_wire_bytes: int = 64 * 2**20  # of one file; the largest real one has 18 MB
     max_decoded_bytes: int = 256 * 2**20
     max_lines: int = 2_000_000
@@ -103,7 +108,7 @@ def parse(text: str, path: Path) -> Config:
         raise ConfigError(f"{path}: {error}", cure=_CURE) from error
     try:
         _refuse_unknown_keys(tables, _File, "")
-        file = codec.convert(tables, _File)
+        file = _file(tables)
         _require_positive(file)
         fences = tuple(_fence(name, table, file, tables) for name, table in file.fence.items())
     except ValueError as error:
@@ -143,11 +148,27 @@ def normal_countries(codes: list[str]) -> tuple[str, ...]:
     """Sort country codes, each once, in upper case, UK as GB. Raises ValueError."""
     countries = set()
     for code in codes:
-        country = code.upper()
-        if not _COUNTRY.fullmatch(country):
+        if not _COUNTRY.fullmatch(code):
             raise ValueError(f"{code!r} is no country code of two letters (ISO 3166-1 alpha-2)")
-        countries.add(_ALIASES.get(country, country))
+        countries.add(_ALIASES.get(code.upper(), code.upper()))
     return tuple(sorted(countries))
+
+
+def _file(tables: Mapping[str, Any]) -> _File:
+    """Read all tables. Raises ValueError that begins with the place, ``fence.JP.countries``."""
+    fences = tables.get("fence", {})
+    for name, table in fences.items() if isinstance(fences, dict) else ():
+        _convert(table, _FenceTable, f"fence.{name}")  # msgspec would not tell which of them
+    return _convert(tables, _File, "")
+
+
+def _convert(table: Any, kind: type[T], where: str) -> T:
+    try:
+        return codec.convert(table, kind)
+    except ValueError as error:
+        what, _, place = str(error).partition(" - at `$")
+        path = f"{where}{place.removesuffix('`')}".removeprefix(".")
+        raise ValueError(f"{path}: {what}") from None
 
 
 def _fence(name: str, table: _FenceTable, file: _File, tables: Mapping[str, Any]) -> Fence:
@@ -221,22 +242,33 @@ def _require_positive(file: _File) -> None:
 
 
 def _line_of(text: str, complaint: str) -> str:
-    """Find the line of the key that a complaint begins or ends with, as ``:7``."""
-    path = re.search(r"\$\.([\w.-]+)", complaint) or re.match(r"([\w.-]+):", complaint)
-    if not path:
-        return ""
-    for key in reversed(path[1].split(".")):
-        pattern = re.compile(rf"^\s*(?:\[[^\]]*\b{re.escape(key)}\]|{re.escape(key)}\s*=)")
-        for number, line in enumerate(text.splitlines(), 1):
-            if pattern.match(line):
-                return f":{number}"
+    """Find the line of the key that a complaint begins with, or else of its table, as ``:7``."""
+    lines: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        key: tuple[str, ...] = ()
+        if header := _TABLE_LINE.match(line):
+            key = table = _keys(header[1])
+        elif setting := _KEY_LINE.match(line):
+            key = (*table, *_keys(setting[1]))
+        for length in range(1, len(key) + 1):
+            lines.setdefault(key[:length], number)
+    path = _keys(complaint.partition(":")[0].partition("[")[0])
+    for length in range(len(path), 0, -1):
+        if path[:length] in lines:
+            return f":{lines[path[:length]]}"
     return ""
+
+
+def _keys(dotted: str) -> tuple[str, ...]:
+    return tuple(key.strip(" \t\"'") for key in dotted.split("."))
 
 
 def _require_trusted_owner(path: Path) -> None:
     """Refuse a file that somebody else than root, or than us, could have written."""
     about = path.stat()
-    if about.st_uid not in (0, os.geteuid()) or about.st_mode & stat.S_IWOTH:
+    group = about.st_mode & stat.S_IWGRP and about.st_gid not in (0, os.getegid())
+    if about.st_uid not in (0, os.geteuid()) or group or about.st_mode & stat.S_IWOTH:
         raise ConfigError(
             f"{path}: others than root may write it",
             cure=f"chown root {path} && chmod go-w {path}",

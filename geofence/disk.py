@@ -49,7 +49,10 @@ class Disk:
     def make_directory(self, path: Path) -> None:
         """Make a directory and those above it, for root alone to write."""
         with refusals("make the directory", path):
-            path.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+            for directory in (*reversed(path.parents), path):
+                if not directory.is_dir():
+                    directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+                    _sync_directory(directory.parent)
 
     def temporary_directory(self, parent: Path) -> Path:
         """Make an unfinished directory."""

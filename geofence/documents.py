@@ -37,7 +37,7 @@ def copy_bounded(path: Path, target: Path, limits: FetchLimits) -> None:
         source = path.open("rb")
     except OSError as error:
         raise SourceUnavailable(f"cannot read {path}: {error.strerror}") from error
-    with source, target.open("wb") as copy:
+    with source, refusals("write", target), target.open("wb") as copy:
         while chunk := _read(source, path):
             left -= len(chunk)
             if left < 0:
@@ -45,8 +45,7 @@ def copy_bounded(path: Path, target: Path, limits: FetchLimits) -> None:
                     f"{path}: longer than {limits.max_wire_bytes:,} bytes",
                     cure="raise fetch.max_wire_bytes if the file is right",
                 )
-            with refusals("write", target):
-                copy.write(chunk)
+            copy.write(chunk)
 
 
 def _read(source: BinaryIO, path: Path) -> bytes:
@@ -57,19 +56,23 @@ def _read(source: BinaryIO, path: Path) -> bytes:
 
 
 def _lines(path: Path, location: str, limits: FetchLimits) -> Iterator[bytes]:
-    number = 0
+    lines = _cut(_decoded(path, location, limits), limits.max_line_bytes)
+    for number, line in enumerate(lines, 1):
+        if len(line) > limits.max_line_bytes or number > limits.max_lines:
+            raise _too_much(location, number, limits)
+        yield line.rstrip(b"\r")
+
+
+def _cut(chunks: Iterator[bytes], max_line_bytes: int) -> Iterator[bytes]:
+    """Cut chunks at newlines; a line that is too long comes as far as it was read."""
     rest = b""
-    for chunk in _decoded(path, location, limits):
+    for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > limits.max_line_bytes:
-            lines.append(rest)
-        for line in lines:
-            number += 1
-            if len(line) > limits.max_line_bytes or number > limits.max_lines:
-                raise _too_much(location, number, limits)
-            yield line.rstrip(b"\r")
+        yield from lines
+        if len(rest) > max_line_bytes:
+            break
     if rest:
-        yield rest.rstrip(b"\r")
+        yield rest
 
 
 def _too_much(location: str, number: int, limits: FetchLimits) -> ListRefused:

@@ -8,7 +8,9 @@ everything. (An older urllib3 takes half a body for a whole one, and none notice
 import hashlib
 import http.client
 import os
+import re
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +33,12 @@ _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _OK, _NOT_MODIFIED = 200, 304
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WORTH_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_GZIP = frozenset({"gzip", "x-gzip"})  # the same, RFC 9110, 8.4.1.3
+_OF_THE_NETWORK = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)
+_HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+_VALIDATOR = re.compile(r"[\x20-\x7e]{1,256}")
+_LENGTH_DIGITS = 18
+_MESSAGE_CHARACTERS = 200
 _USER_AGENT = f"geofence/{__version__} (country prefix list updater)"
 
 
@@ -69,6 +77,14 @@ class _Transient(Exception):  # noqa: N818, it never leaves this module
         self.pause_seconds = pause_seconds
 
 
+class _Session(requests.Session):
+    """Looks at no redirect: requests would read its whole body into memory for that."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Find none; they are followed here, one by one."""
+        del resp
+
+
 class Fetcher:
     """Downloads under one deadline that begins when the fetcher is made."""
 
@@ -90,7 +106,7 @@ class Fetcher:
 
         Content-Encoding is undone. Raises SourceUnavailable, or DiskError for the target.
         """
-        pause = 1.0
+        pause = self._limits.retry_pause_seconds
         for attempt in range(1, self._limits.attempts + 1):
             try:
                 return self._attempt(url, hosts, target, known, watch)
@@ -115,8 +131,9 @@ class Fetcher:
     def _network_cure(self, watch: Watch) -> str:
         if watch.reached:
             return "try again later"
-        behind_proxy = any(name.lower() == "https_proxy" for name in os.environ)
-        if behind_proxy and not self._limits.proxy:
+        if self._limits.proxy:
+            return "look at fetch.proxy and at this host's way to it"
+        if any(name.lower() == "https_proxy" for name in os.environ):
             return "set fetch.proxy: geofence does not use the environment's https_proxy"
         return "look at this host's name service and route (getent hosts, ip route)"
 
@@ -132,7 +149,7 @@ class Fetcher:
                 return self._receive(response, url, target, watch)
 
     def _session(self) -> requests.Session:
-        session = requests.Session()
+        session = _Session()
         session.trust_env = False  # no .netrc, and no proxy that nobody chose for this
         session.verify = self._verify
         session.headers["User-Agent"] = _USER_AGENT
@@ -158,13 +175,10 @@ class Fetcher:
                 _check_status(response, hop, conditional=known != Validators())
                 return response
             response.close()
-            hop = urljoin(hop, response.headers.get("Location", ""))
-            parts = urlsplit(hop)
-            if "Location" not in response.headers:
-                raise SourceUnavailable(f"{url}: a redirect without a Location")
-            if parts.scheme not in schemes or parts.netloc.lower() not in hosts:
+            hop = _redirected(response, hop)
+            if urlsplit(hop).scheme not in schemes or netloc(hop) not in hosts:
                 raise SourceUnavailable(
-                    f"{url}: redirects to {hop}, which this source does not list",
+                    f"{url}: redirects to {_plain(hop)}, which this source does not list",
                     cure="if the publisher has moved, name the new address with --from",
                 )
         raise SourceUnavailable(f"{url}: more than {_MAX_REDIRECTS} redirects")
@@ -177,12 +191,13 @@ class Fetcher:
             headers["If-None-Match"] = known.etag
         if known.last_modified:
             headers["If-Modified-Since"] = known.last_modified
-        patience = self._patience(watch)
-        if patience <= 0:
-            raise SourceUnavailable(f"{url}: the deadline of all downloads is over")
         try:
             if not self._limits.proxy:
                 _resolve(url)
+            patience, remaining = self._patience(watch), self.remaining()
+            if patience <= 0:
+                over = "the deadline of all downloads" if remaining <= 0 else "the time to reach it"
+                raise SourceUnavailable(f"{url}: {over} is over", cure=self._network_cure(watch))
             response = session.get(
                 url,
                 headers=headers,
@@ -190,50 +205,50 @@ class Fetcher:
                 allow_redirects=False,
                 timeout=(
                     min(self._limits.connect_timeout_seconds, patience),
-                    min(self._limits.read_timeout_seconds, self.remaining()),
+                    min(self._limits.read_timeout_seconds, remaining),
                 ),
             )
         except requests.exceptions.SSLError as error:
+            if isinstance(_innermost(error), _HUNG_UP):
+                raise _Transient(f"{url}: {_words(error)}") from error
             raise SourceUnavailable(
-                f"{url}: {_innermost(error)}",
+                f"{url}: {_words(error)}",
                 cure="look at this host's clock and its certificate authorities"
                 " (fetch.ca_file); http is never tried instead",
             ) from error
         except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
-            raise _Transient(f"{url}: {_innermost(error)}") from error
+            raise _Transient(f"{url}: {_words(error)}") from error
         except (requests.exceptions.RequestException, ValueError, OSError) as error:
-            raise SourceUnavailable(f"{url}: {_innermost(error)}") from error
+            raise SourceUnavailable(f"{url}: {_words(error)}") from error
         watch.reached = True
         return response
 
     def _receive(self, response: requests.Response, url: str, target: Path, watch: Watch) -> Body:
         """Write the body as it comes, undo its encoding, and check that it is whole."""
         encoding = response.headers.get("Content-Encoding", "identity").lower()
-        if encoding not in ("identity", "gzip"):
-            raise SourceUnavailable(f"{url}: Content-Encoding {encoding}, and gzip was asked for")
-        decoder = Gunzip(url, self._limits.max_decoded_bytes) if encoding == "gzip" else None
+        if encoding not in ("identity", *_GZIP):
+            raise SourceUnavailable(
+                f"{url}: Content-Encoding {_plain(encoding)}, and gzip was asked for"
+            )
+        decoder = Gunzip(url, self._limits.max_decoded_bytes) if encoding in _GZIP else None
         sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        with refusals("write", target):
-            file = target.open("wb")
-        with file:
+        with refusals("write", target), target.open("wb") as file:
             for piece in self._wire(response, url, watch):
                 for decoded in decoder.feed(piece) if decoder else (piece,):
                     sha256.update(decoded)
                     md5.update(decoded)
-                    with refusals("write", target):
-                        file.write(decoded)
+                    file.write(decoded)
             if decoder:
                 decoder.finish()
-            with refusals("write", target):
-                file.flush()
-                os.fsync(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
         return Body(
             path=target,
             sha256=sha256.hexdigest(),
             md5=md5.hexdigest(),
             validators=Validators(
-                etag=response.headers.get("ETag", ""),
-                last_modified=response.headers.get("Last-Modified", ""),
+                etag=_validator(response, "ETag"),
+                last_modified=_validator(response, "Last-Modified"),
             ),
         )
 
@@ -282,7 +297,7 @@ def _check_status(response: requests.Response, url: str, *, conditional: bool) -
     status = response.status_code
     if status == _OK or (status == _NOT_MODIFIED and conditional):
         return
-    what = f"{url}: answered {status} {response.reason}"
+    what = f"{url}: answered {status} {_plain(response.reason or '')}".rstrip()
     response.close()
     if status in _WORTH_A_RETRY:
         retry_after = response.headers.get("Retry-After", "")
@@ -290,12 +305,30 @@ def _check_status(response: requests.Response, url: str, *, conditional: bool) -
     raise SourceUnavailable(what, cure="look whether the publisher has moved (--from)")
 
 
+def _redirected(response: requests.Response, url: str) -> str:
+    """Tell where a redirect leads to."""
+    location = response.headers.get("Location")
+    if location is None:
+        raise SourceUnavailable(f"{url}: a redirect without a Location")
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise SourceUnavailable(f"{url}: redirects to {_plain(location)}, no URL") from error
+
+
+def _validator(response: requests.Response, name: str) -> str:
+    """Give a header that is sent back later; none if it is such that it would spoil a request."""
+    value = response.headers.get(name, "")
+    return value if _VALIDATOR.fullmatch(value) else ""
+
+
 def _announced(response: requests.Response, url: str) -> int | None:
     """Tell the length that the server announced; None if it sends chunks, which have an end."""
-    if "chunked" in response.headers.get("Transfer-Encoding", "").lower():
+    coding = response.headers.get("Transfer-Encoding", "").lower()
+    if coding == "chunked":
         return None
     length = response.headers.get("Content-Length", "")
-    if not length.isdecimal():
+    if coding or not length.isdecimal() or len(length) > _LENGTH_DIGITS:
         raise SourceUnavailable(
             f"{url}: neither Content-Length nor chunks: nobody could tell whether it is whole"
         )
@@ -306,18 +339,28 @@ def _read_some(response: requests.Response, url: str) -> bytes:
     """Read what is there, up to 64 KiB; b"" at the end."""
     try:
         return response.raw.read1(_CHUNK_BYTES, decode_content=False)
-    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
-        raise _Transient(f"{url}: {_innermost(error)}") from error
+    except _OF_THE_NETWORK as error:
+        raise _Transient(f"{url}: {_words(error)}") from error
 
 
-def _innermost(error: BaseException) -> str:
-    """Find the plainest words in a chain of wrapped exceptions."""
-    seen: BaseException = error
+def _innermost(error: BaseException) -> BaseException:
+    """Find what began a chain of wrapped exceptions."""
+    seen = error
     while True:
         reason = getattr(seen, "reason", None)
         inner = reason if isinstance(reason, BaseException) else seen.__cause__ or seen.__context__
-        if inner is None or inner is seen:
-            break
+        if inner is seen or not isinstance(inner, _OF_THE_NETWORK):
+            return seen
         seen = inner
-    text = " ".join(str(seen).split()) or type(seen).__name__
-    return text if len(text) <= 200 else f"{text[:200]}..."  # noqa: PLR2004, a line of text
+
+
+def _words(error: BaseException) -> str:
+    """Find the plainest words for an error of the network."""
+    first = _innermost(error)
+    return _plain(str(first)) or type(first).__name__
+
+
+def _plain(text: str) -> str:
+    """Make one line of printable ASCII out of what others may have written."""
+    line = "".join(c if " " <= c <= "~" else "?" for c in " ".join(text.split()))
+    return line if len(line) <= _MESSAGE_CHARACTERS else f"{line[:_MESSAGE_CHARACTERS]}..."

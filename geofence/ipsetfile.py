@@ -7,7 +7,7 @@ lines in address order: the same bytes for the same list.
 import itertools
 
 from geofence.model import Family, Prefix, PrefixList, set_name
-from geofence.prefixes import parse_prefix, quote, texts
+from geofence.prefixes import parse_prefix, quote, range_of, texts
 
 _MIN_HASHSIZE = 1024  # ipset(8)'s default
 _MIN_MAXELEM = 65536  # ipset(8)'s default
@@ -35,12 +35,15 @@ def read(fence: str, family: Family, text: str) -> PrefixList:
     """Read what ``write`` wrote, and nothing else. Raises ValueError that names the line."""
     name = set_name(fence, family)
     create, *adds = text.removesuffix("\n").split("\n")
+    if not text.endswith("\n"):
+        raise ValueError(f"line {len(adds) + 1}: cut")
     if create != _create(name, family, len(adds)):
         raise ValueError(f"line 1: {quote(create)} does not create {name} for {len(adds)} entries")
     start = f"add {name} "
     prefixes = tuple(_prefix(number, start, family, line) for number, line in enumerate(adds, 2))
-    if any(one >= other for one, other in itertools.pairwise(prefixes)):
-        raise ValueError("its prefixes are not in address order")
+    for number, (one, other) in enumerate(itertools.pairwise(prefixes), 3):
+        if range_of(family, one).last >= other.address:
+            raise ValueError(f"line {number}: its prefix does not lie behind the one before")
     return PrefixList(family, prefixes)
 
 
@@ -54,7 +57,10 @@ def _create(name: str, family: Family, entries: int) -> str:
 def _prefix(number: int, start: str, family: Family, line: str) -> Prefix:
     if not line.startswith(start):
         raise ValueError(f"line {number}: {quote(line)} adds nothing to this set")
-    of, prefix = parse_prefix(line.removeprefix(start))
+    try:
+        of, prefix = parse_prefix(line.removeprefix(start))
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from None
     if of is not family:
         raise ValueError(f"line {number}: {quote(line)} is no {family.label} prefix")
     return prefix

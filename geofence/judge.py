@@ -22,6 +22,7 @@ from geofence.prefixes import (
     parse_address,
     ranges_of,
 )
+from geofence.sources.bundled import BUNDLED
 
 _UNIVERSE = {Family.INET: 1 << 32, Family.INET6: 1 << 125}  # all IPv4; 2000::/3, RFC 4291
 _UNIVERSE_NAME = {Family.INET: "of IPv4", Family.INET6: "of 2000::/3"}
@@ -117,9 +118,8 @@ def confirmed_origins(
 
     Else a publisher's slip, or somebody's trick, would let no later list pass.
     """
-    known = {origin.publisher: origin.date for origin in old}
     return tuple(
-        dataclasses.replace(origin, date=known.get(origin.publisher))
+        dataclasses.replace(origin, date=_date_known(origin, old))
         if origin.date and origin.date > today + _FUTURE
         else origin
         for origin in new
@@ -167,21 +167,32 @@ def _peers(candidate: Candidate, met: Circumstances, findings: _Findings) -> Non
 
 
 def _dates(fence: Fence, candidate: Candidate, met: Circumstances, findings: _Findings) -> None:
-    known = {origin.publisher: origin.date for origin in met.origins}
     for origin in candidate.origins:
         if origin.date and origin.date > met.today + _FUTURE:
             findings.warnings.append(
                 f"{origin.publisher}: dated {origin.date}, and today is {met.today}:"
                 " is this host's clock right?"
             )
-        before = known.get(origin.publisher)
+        before = _date_known(origin, met.origins)
         if not (origin.date and before and origin.date < before):
             continue
         older = f"{origin.publisher}: dated {origin.date}, older than the list in force of {before}"
-        if (before - origin.date).days > fence.limits.max_backdate_days:
+        days = (before - origin.date).days
+        if days > fence.limits.max_backdate_days and origin.publisher != BUNDLED.name:
             findings.refusals.append(older)
         else:
             findings.warnings.append(older)
+
+
+def _date_known(origin: Origin, known: Sequence[Origin]) -> datetime.date | None:
+    """Give the date of the same publisher's list in force, for any of the same families."""
+    families = set(origin.families or Family)
+    dates = [
+        one.date
+        for one in known
+        if one.publisher == origin.publisher and families & set(one.families or Family) and one.date
+    ]
+    return max(dates, default=None)
 
 
 def _against_active(

@@ -58,11 +58,15 @@ def _take(path: Path) -> int | None:
             ours = os.path.samestat(os.fstat(descriptor), path.stat())
         except (BlockingIOError, FileNotFoundError):
             ours = False
+        except BaseException:
+            os.close(descriptor)
+            raise
         if not ours:
             os.close(descriptor)
             return None
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk takes no pid, and need not
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         return descriptor
 
 

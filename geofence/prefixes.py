@@ -11,17 +11,20 @@ from geofence.model import Family, Lists, Prefix, PrefixList, Range
 # Only what every publisher writes. netaddr and ipaddress also take blanks, netmasks, octal
 # numbers, full-width digits or a missing length; each of these has been a damaged list once.
 _INET = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3})/(0|[1-9]\d?)", re.ASCII)
-_INET6 = re.compile(r"([0-9A-Fa-f:]{2,39})/(0|[1-9]\d{0,2})", re.ASCII)
+# An IPv6 address may end in dots, for inet_ntop(3) writes ::/80 so.
+_INET6 = re.compile(r"([0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,44})/(0|[1-9]\d{0,2})", re.ASCII)
 _QUOTED_CHARACTERS = 80
 _IPV4_MAPPED = 0xFFFF  # ::ffff:0:0/96, RFC 4291, 2.5.5.2
 
 
 def quote(text: str | bytes) -> str:
-    """Quote a piece of somebody else's text: printable ASCII, at most 80 characters of it."""
+    """Quote a piece of somebody else's text in printable ASCII, at most 80 characters."""
     if isinstance(text, bytes):
-        text = text.decode("ascii", "backslashreplace")
+        text = text.decode("latin-1")
     shown = ascii(text[:_QUOTED_CHARACTERS])
-    return f"{shown}..." if len(text) > _QUOTED_CHARACTERS else shown
+    if len(text) <= _QUOTED_CHARACTERS and len(shown) <= _QUOTED_CHARACTERS + len("''"):
+        return shown
+    return f"{shown[: _QUOTED_CHARACTERS + 1]}{shown[0]}..."
 
 
 def parse_prefix(text: str) -> tuple[Family, Prefix]:

@@ -23,12 +23,13 @@ def bars(*, wanted: bool) -> Iterator[Progress]:
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as shown:
+    terminal = Console(stderr=True)
+    with Bars(*columns, console=terminal, transient=True, redirect_stdout=False) as shown:
         tasks = {}
 
         def show(url: str, received: int, expected: int | None) -> None:
             if url not in tasks:
-                tasks[url] = shown.add_task(urlsplit(url).netloc, total=None)
+                tasks[url] = shown.add_task(urlsplit(url).netloc or url, total=None)
             shown.update(tasks[url], completed=received, total=expected)
 
         yield show

@@ -7,10 +7,11 @@ JP/confirmed.json         when the publishers last confirmed the active list, an
 JP/held.json              lists that were rolled back, and are not taken again unasked
 """
 
+import contextlib
 import datetime
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -123,9 +124,9 @@ class Store:
             return _read(directory, fence, number)
         except PermissionError as error:
             raise NoPermission(f"cannot read {directory}", cure="run geofence as root") from error
-        except FileNotFoundError as error:
-            raise DiskError(f"{fence}: there is no generation {number}") from error
         except (OSError, ValueError) as error:
+            if not directory.exists():
+                raise DiskError(f"{fence}: there is no generation {number}") from error
             raise DiskError(f"generation {number} of {fence} is damaged: {error}") from error
 
     def active(self, fence: str) -> Found:
@@ -155,6 +156,7 @@ class Store:
         """Write a generation that is not active yet; ``promote`` or ``discard`` is to follow."""
         home = self.directory / fence
         self._disk.make_directory(home)
+        self.discard(fence)
         number = max([*self.numbers(fence), self.active_number(fence) or 0], default=0) + 1
         generation = Generation(
             number=number,
@@ -164,15 +166,16 @@ class Store:
             origins=tuple(origins),
             lists=lists,
         )
-        self._disk.point(home / "staged", str(number))
-        unfinished = self._disk.temporary_directory(home)
         try:
+            self._disk.point(home / "staged", str(number))
+            unfinished = self._disk.temporary_directory(home)
             for name, content in _files(fence, generation).items():
                 self._disk.write(unfinished / name, content)
             self._disk.adopt(unfinished, home / str(number))
         except BaseException:
-            self._give_up(unfinished)
-            self._give_up(home / "staged")
+            with contextlib.suppress(GeofenceError):  # else the next run removes it
+                self.sweep(fence)
+                self.discard(fence)
             raise
         return generation
 
@@ -253,13 +256,6 @@ class Store:
             if number != active:
                 self._disk.remove(self.directory / fence / str(number))
 
-    def _give_up(self, path: Path) -> None:
-        """Remove something while another error is on its way out."""
-        try:
-            self._disk.remove(path)
-        except GeofenceError:
-            return  # the next run sweeps it
-
 
 def _files(fence: str, generation: Generation) -> dict[str, bytes]:
     """Write a generation as the files of its directory."""
@@ -279,39 +275,45 @@ def _files(fence: str, generation: Generation) -> dict[str, bytes]:
         sha256={family: _sha256(files[f"{family}.ipset"]) for family in generation.lists},
     )
     files["snapshot.json"] = codec.to_json(snapshot)
-    sums = "".join(f"{_sha256(content)}  {name}\n" for name, content in files.items())
-    return {**files, "SHA256SUMS": sums.encode()}
+    return {**files, "SHA256SUMS": _sums(files)}
 
 
 def _read(directory: Path, fence: str, number: int) -> Generation:
     text = (directory / "snapshot.json").read_bytes()
-    if f"{_sha256(text)}  snapshot.json\n" not in (directory / "SHA256SUMS").read_text():
-        raise ValueError("snapshot.json does not match SHA256SUMS")
     snapshot = codec.from_json(text, _Snapshot)
     if (snapshot.schema, snapshot.fence, snapshot.generation) != (_SCHEMA, fence, number):
         raise ValueError(
             f"snapshot.json is of schema {snapshot.schema}, fence {snapshot.fence},"
             f" generation {snapshot.generation}"
         )
-    lists = {}
-    for family, sha256 in snapshot.sha256.items():
-        content = (directory / f"{family}.ipset").read_bytes()
+    files = {}
+    for family, sha256 in sorted(snapshot.sha256.items()):
+        content = files[f"{family}.ipset"] = (directory / f"{family}.ipset").read_bytes()
         if _sha256(content) != sha256:
             raise ValueError(f"{family}.ipset does not match its digest")
-        lists[family] = ipsetfile.read(fence, family, content.decode("ascii"))
+    if (directory / "SHA256SUMS").read_bytes() != _sums({**files, "snapshot.json": text}):
+        raise ValueError("its files do not match SHA256SUMS")
     return Generation(
         number=number,
         countries=snapshot.countries,
         source=snapshot.source,
         created=snapshot.created,
         origins=snapshot.origins,
-        lists=lists,
+        lists={
+            family: ipsetfile.read(fence, family, files[f"{family}.ipset"].decode("ascii"))
+            for family in sorted(snapshot.sha256)
+        },
     )
 
 
 def list_digest(generation: Generation) -> str:
     """Sum up what a generation allows."""
     return digest(generation.lists)
+
+
+def _sums(files: Mapping[str, bytes]) -> bytes:
+    """Write ``SHA256SUMS`` as sha256sum(1) does."""
+    return "".join(f"{_sha256(content)}  {name}\n" for name, content in files.items()).encode()
 
 
 def _sha256(content: bytes) -> str:

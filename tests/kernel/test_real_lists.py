@@ -19,7 +19,7 @@ def server(monkeypatch, tmp_path):
 
 def independently(texts, country):
     """Compute a country's prefixes from registries' files with the standard library alone."""
-    found = {4: [], 6: []}
+    found: dict[int, list[object]] = {4: [], 6: []}
     for text in texts:
         for line in text.splitlines():
             fields = line.split("|")
@@ -75,7 +75,7 @@ def test_the_list_of_all_countries(geofence, kernel, server, shared_data, countr
     answer = geofence("update", "--country", country, "--source", "ipv4bycc", "--from", url)
     assert answer.status == 0, answer.err
     lines = (line.split("\t") for line in text.decode().splitlines())
-    networks = [ipaddress.ip_network(prefix) for code, prefix in lines if code == country]
+    networks = [ipaddress.IPv4Network(prefix) for code, prefix in lines if code == country]
     expected = sorted(str(network) for network in ipaddress.collapse_addresses(networks))
     assert lab.saved_entries(f"geofence-{country}-inet") == expected
     assert lab.saved_entries(f"geofence-{country}-inet6")
