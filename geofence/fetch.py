@@ -12,9 +12,10 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -85,15 +86,31 @@ class _Session(requests.Session):
         del resp
 
 
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Trusts further authorities beside those of the session, which can name one file only."""
+
+    def __init__(self, authorities: Sequence[str]) -> None:
+        self._authorities = authorities
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
+        """Make connections that know the authorities."""
+        context = urllib3.util.ssl_.create_urllib3_context()
+        for path in self._authorities:
+            if not Path(path).is_file():
+                raise SourceUnavailable(f"the certificate authorities {path} are not there")
+            context.load_verify_locations(path)
+        super().init_poolmanager(*arguments, ssl_context=context, **named)
+
+
 class Fetcher:
     """Downloads under one deadline that begins when the fetcher is made."""
 
     def __init__(self, limits: FetchLimits) -> None:
         self._limits = limits
         self._started = time.monotonic()
-        self._verify = limits.ca_file or next(
-            (os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)), True
-        )
+        named = [os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)]
+        self._authorities = [limits.ca_file] if limits.ca_file else list(dict.fromkeys(named))
 
     def remaining(self) -> float:
         """Tell how many seconds there are left for all downloads together."""
@@ -151,7 +168,9 @@ class Fetcher:
     def _session(self) -> requests.Session:
         session = _Session()
         session.trust_env = False  # no .netrc, and no proxy that nobody chose for this
-        session.verify = self._verify
+        if self._authorities:
+            session.verify = self._authorities[0]
+            session.mount("https://", _Adapter(self._authorities[1:]))
         session.headers["User-Agent"] = _USER_AGENT
         session.headers["Accept-Encoding"] = "gzip"
         if self._limits.proxy:

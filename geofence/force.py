@@ -51,8 +51,7 @@ def restore(fence: Fence, host: Host) -> Mended:
     Where nothing sound is stored, the bundled snapshot of the fence's countries serves.
     """
     store = host.store
-    store.prepare()
-    with host.open_sets() as sets, locks.writer(store.directory):
+    with host.open_sets() as sets, locks.writer(store.prepare()):
         mended = repair(fence.name, store, sets)
         if mended.generation:
             return mended

@@ -5,6 +5,7 @@ lines in address order: the same bytes for the same list.
 """
 
 import itertools
+import re
 
 from geofence.model import Family, Prefix, PrefixList, set_name
 from geofence.prefixes import parse_prefix, quote, range_of, texts
@@ -26,18 +27,24 @@ def maxelem(entries: int) -> int:
 def write(fence: str, prefixes: PrefixList) -> str:
     """Write a fence's list of one family as ``ipset restore`` reads it."""
     name = set_name(fence, prefixes.family)
-    lines = [_create(name, prefixes.family, len(prefixes.prefixes))]
+    entries = len(prefixes.prefixes)
+    lines = [
+        f"create {name} hash:net family {prefixes.family}"
+        f" hashsize {hashsize(entries)} maxelem {maxelem(entries)}"
+    ]
     lines += [f"add {name} {text}" for text in texts(prefixes)]
     return "\n".join(lines) + "\n"
 
 
 def read(fence: str, family: Family, text: str) -> PrefixList:
-    """Read what ``write`` wrote, and nothing else. Raises ValueError that names the line."""
+    """Read what ``write`` wrote, whatever its sizes. Raises ValueError that names the line."""
     name = set_name(fence, family)
     create, *adds = text.removesuffix("\n").split("\n")
     if not text.endswith("\n"):
         raise ValueError(f"line {len(adds) + 1}: cut")
-    if create != _create(name, family, len(adds)):
+    form = re.escape(f"create {name} hash:net family {family}") + r" hashsize \d+ maxelem (\d+)"
+    match = re.fullmatch(form, create, re.ASCII)
+    if not match or int(match[1]) < len(adds):
         raise ValueError(f"line 1: {quote(create)} does not create {name} for {len(adds)} entries")
     start = f"add {name} "
     prefixes = tuple(_prefix(number, start, family, line) for number, line in enumerate(adds, 2))
@@ -45,13 +52,6 @@ def read(fence: str, family: Family, text: str) -> PrefixList:
         if range_of(family, one).last >= other.address:
             raise ValueError(f"line {number}: its prefix does not lie behind the one before")
     return PrefixList(family, prefixes)
-
-
-def _create(name: str, family: Family, entries: int) -> str:
-    return (
-        f"create {name} hash:net family {family}"
-        f" hashsize {hashsize(entries)} maxelem {maxelem(entries)}"
-    )
 
 
 def _prefix(number: int, start: str, family: Family, line: str) -> Prefix:

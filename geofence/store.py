@@ -20,7 +20,6 @@ from geofence import codec, ipsetfile
 from geofence.disk import Disk
 from geofence.errors import DiskError, GeofenceError, NoPermission
 from geofence.model import Family, Generation, Lists, Origin
-from geofence.prefixes import digest
 
 _SCHEMA = 1
 _NUMBER = re.compile(r"[1-9]\d{0,8}", re.ASCII)
@@ -77,9 +76,10 @@ class Store:
         self._disk = disk
         self._keep = keep
 
-    def prepare(self) -> None:
-        """Make the state directory, so that its locks can be taken."""
+    def prepare(self) -> Path:
+        """Make the state directory, so that its locks can be taken, and give it."""
         self._disk.make_directory(self.directory)
+        return self.directory
 
     def fences(self) -> tuple[str, ...]:
         """Name the fences that have an active generation."""
@@ -304,11 +304,6 @@ def _read(directory: Path, fence: str, number: int) -> Generation:
             for family in sorted(snapshot.sha256)
         },
     )
-
-
-def list_digest(generation: Generation) -> str:
-    """Sum up what a generation allows."""
-    return digest(generation.lists)
 
 
 def _sums(files: Mapping[str, bytes]) -> bytes:

@@ -61,8 +61,7 @@ class Outcome:
 def update(request: Request, parts: Parts) -> Outcome:
     """Fetch, judge, stage, enforce, promote. On any error what was enforced stays enforced."""
     fence, store = request.fence, parts.store
-    store.prepare()
-    with what_stays(fence.name, store), locks.updater(store.directory), parts.open_sets() as sets:
+    with what_stays(fence.name, store), parts.open_sets() as sets, locks.updater(store.prepare()):
         with locks.writer(store.directory):
             mended = repair(fence.name, store, sets)
         brought, warnings = _bring(request, parts, fresh=mended.generation is None)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from urllib3.connectionpool import HTTPConnectionPool
 
 from geofence.config import FetchLimits
@@ -435,6 +436,21 @@ def test_authorities_may_be_named_in_the_environment(name, client, server, monke
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv(name, client.authority)
     assert client(server.url("/list"), ca_file="")
+
+
+def test_every_file_of_authorities_that_the_environment_names_counts(
+    client, server, monkeypatch, tmp_path
+):
+    server.scripts["/list"] = answer(BODY)
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(other)
+    for variable, path in zip(CA_VARIABLES, (other, other, client.authority), strict=True):
+        monkeypatch.setenv(variable, str(path))
+    assert client(server.url("/list"), ca_file="")
+    monkeypatch.setenv("SSL_CERT_FILE", str(other))
+    _refused(client, server.url("/list"), "CERTIFICATE_VERIFY_FAILED", ca_file="")
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/ca.pem")
+    _refused(client, server.url("/list"), "/nonexistent/ca.pem are not there", ca_file="")
 
 
 def test_the_configured_authorities_come_before_those_of_the_environment(

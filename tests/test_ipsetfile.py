@@ -80,8 +80,8 @@ ADD = "add geofence-JP-inet "
     [
         pytest.param("create ", "create -exist ", "line 1: ", id="create"),
         pytest.param("hash:net", "hash:ip", "line 1: ", id="type"),
-        pytest.param("hashsize 1024", "hashsize 2048", "line 1: ", id="hash-size"),
-        pytest.param("maxelem 65536", "maxelem 4", "line 1: ", id="room"),
+        pytest.param("hashsize 1024", "hashsize", "line 1: ", id="hash-size"),
+        pytest.param("maxelem 65536", "maxelem 2", "line 1: ", id="room"),
         pytest.param("maxelem 65536", "maxelem 65536 timeout 300", "line 1: ", id="timeout"),
         pytest.param("create geofence-JP-inet", "create geofence-KR-inet", "line 1: ", id="set"),
         pytest.param("family inet ", "family inet6 ", "line 1: ", id="family"),

@@ -19,22 +19,19 @@ def server(monkeypatch, tmp_path):
 
 def independently(texts, country):
     """Compute a country's prefixes from registries' files with the standard library alone."""
-    found: dict[int, list[object]] = {4: [], 6: []}
-    for text in texts:
-        for line in text.splitlines():
-            fields = line.split("|")
-            if len(fields) < 7 or fields[1] != country or fields[2] not in ("ipv4", "ipv6"):
-                continue
-            first = ipaddress.ip_address(fields[3])
-            if first.version == 4:
-                found[4] += ipaddress.summarize_address_range(first, first + int(fields[4]) - 1)
-            else:
-                found[6].append(ipaddress.ip_network(f"{first}/{fields[4]}"))
+    four: list[ipaddress.IPv4Network] = []
+    six: list[ipaddress.IPv6Network] = []
+    for fields in (line.split("|") for text in texts for line in text.splitlines()):
+        if len(fields) < 7 or fields[1] != country:
+            continue
+        if fields[2] == "ipv4":
+            first = ipaddress.IPv4Address(fields[3])
+            four += ipaddress.summarize_address_range(first, first + int(fields[4]) - 1)
+        elif fields[2] == "ipv6":
+            six.append(ipaddress.IPv6Network(f"{fields[3]}/{fields[4]}"))
     return {
-        f"geofence-{country}-inet{'' if version == 4 else 6}": sorted(
-            str(network) for network in ipaddress.collapse_addresses(networks)
-        )
-        for version, networks in found.items()
+        f"geofence-{country}-inet": sorted(map(str, ipaddress.collapse_addresses(four))),
+        f"geofence-{country}-inet6": sorted(map(str, ipaddress.collapse_addresses(six))),
     }
 
 

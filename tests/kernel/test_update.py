@@ -98,6 +98,26 @@ def test_restore_brings_back_what_a_reboot_took(update, lists, geofence):
     assert {name: lab.saved_entries(name) for name in lab.set_names()} == before
 
 
+_READ_ONLY_BOOT = """
+set -e
+mount -t tmpfs tmpfs "$1"
+"$2" -m geofence --state-dir "$1" -q update --country LI --source bundled
+ipset destroy
+dd if=/dev/zero of="$1/full" bs=64k 2>/dev/null || true
+"$2" -m geofence --state-dir "$1" restore
+ipset destroy
+mount -o remount,ro "$1"
+"$2" -m geofence --state-dir "$1" restore
+"""
+
+
+def test_restore_needs_neither_room_on_the_disk_nor_to_write_it(kernel, tmp_path):
+    private = ["unshare", "--mount", "--propagation", "private"]
+    script = _READ_ONLY_BOOT.replace("mount -t tmpfs", "mount -t tmpfs -o size=1m")
+    out = lab.run(*private, "sh", "-c", script, "sh", tmp_path, sys.executable)
+    assert out == "LI: generation 1 is in force again\n" * 2
+
+
 def test_restore_imports_nothing_that_only_a_download_needs(update, lists, geofence):
     update(lists[0])
     script = (
