@@ -2,17 +2,14 @@
 
 import contextlib
 import datetime
-import hashlib
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from geofence import documents
-from geofence.cache import Cache, Cached
+from geofence.bring import Bringer, Brought
+from geofence.cache import Cache
 from geofence.config import FetchLimits
 from geofence.errors import (
     DiskError,
@@ -21,7 +18,7 @@ from geofence.errors import (
     SourceUnavailable,
     UsageError,
 )
-from geofence.fetch import Body, Fetcher, Validators, Watch, netloc
+from geofence.fetch import Fetcher, Watch, netloc
 from geofence.scratch import scratch
 from geofence.sources import Document, Publication, Source, bundled
 
@@ -31,9 +28,6 @@ Progress = Callable[[str, int, int | None], None]
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 0.5
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-# ``MD5 (name) = sum``, ``sum  name``, or the sum alone, with or without a newline
-_MD5 = re.compile(rb"\s*(?:MD5 ?\([^()\r\n]*\) ?= ?)?([0-9a-fA-F]{32})(?:[ \t]+\*?[\w.-]+)?\s*")
-_CHECKSUM_BYTES = 4096
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,21 +72,22 @@ def acquired(
     if not origins and not source.publications:
         raise UsageError(f"source {source.name} has no address of its own: name one with --from")
     with scratch() as directory:
-        bring = _Bringer(directory, Fetcher(limits), cache, limits, now)
+        fetcher = Fetcher(limits)
+        everything = _Everything(Bringer(directory, fetcher, cache, limits, now), fetcher, limits)
         if origins:
-            yield bring.named(origins, source, progress)
+            yield everything.named(origins, source, progress)
         else:
-            yield bring.published(source.publications, progress)
+            yield everything.published(source.publications, progress)
 
 
 class _Job:
     """One download in a thread of its own, which may be left behind if it never ends."""
 
-    def __init__(self, publication: Publication, act: Callable[[Watch], "_Brought"]) -> None:
+    def __init__(self, publication: Publication, act: Callable[[Watch], Brought]) -> None:
         self.publication = publication
         self.watch = Watch()
         self._act = act
-        self._brought: _Brought | None = None
+        self._brought: Brought | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -100,7 +95,7 @@ class _Job:
     def running(self) -> bool:
         return self._thread.is_alive()
 
-    def result(self) -> "_Brought":
+    def result(self) -> Brought:
         if self._error:
             raise self._error
         if self._brought is None:
@@ -122,34 +117,23 @@ class _Job:
             self._error = error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Brought:
-    """One file, here whole: new, or the cached copy."""
-
-    document: Document
-    keep: Callable[[], None] | None
-    warnings: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
-class _Bringer:
-    scratch: Path
+class _Everything:
+    bring: Bringer
     fetcher: Fetcher
-    cache: Cache
     limits: FetchLimits
-    now: datetime.datetime
 
     def published(self, publications: Sequence[Publication], progress: Progress) -> Acquired:
         """Bring all that a source publishes, side by side; cached copies may serve for some."""
         failures: list[GeofenceError] = []
         replaced: list[GeofenceError] = []
-        brought: list[_Brought] = []
+        brought: list[Brought] = []
         for job in self._finished(publications, progress):
             try:
                 brought.append(job.result())
             except SourceUnavailable as error:
                 try:
-                    brought.append(self._copy_that_serves(job.publication, error))
+                    brought.append(self.bring.copy_that_serves(job.publication, error))
                     replaced.append(error)
                 except SourceUnavailable as final:
                     failures.append(final)
@@ -190,145 +174,17 @@ class _Bringer:
             progress(job.publication.url, job.watch.received, job.watch.received)
         return jobs
 
-    def _act(self, publication: Publication) -> Callable[[Watch], _Brought]:
-        bring = self._bring if _URL.match(publication.url) else self._local
-        return lambda watch: bring(publication, watch)
-
-    def _bring(self, publication: Publication, watch: Watch) -> _Brought:
-        """Bring what the server has, or our copy of it if the server says that it is the same."""
-        if cached := self.cache.get(publication.url):
-            body = self._fetch(publication, watch, known=cached.validators)
-            if body:
-                return self._verified(publication, body, watch)
-            if copy := self._copied(publication, cached):
-                return copy
-        return self._verified(publication, self._fetch_anew(publication, watch), watch)
-
-    def _fetch(self, publication: Publication, watch: Watch, *, known: Validators) -> Body | None:
-        target = self.scratch / _file_name(publication.url)
-        return self.fetcher.fetch(
-            publication.url, publication.hosts, target, known=known, watch=watch
-        )
-
-    def _fetch_anew(self, publication: Publication, watch: Watch) -> Body:
-        body = self._fetch(publication, watch, known=Validators())
-        assert body
-        return body
-
-    def _verified(self, publication: Publication, body: Body, watch: Watch) -> _Brought:
-        """Hold a file against its checksum; fetch it once more if that does not fit."""
-        fits, complaint = self._held_against_checksum(publication, body, watch)
-        if not fits:
-            time.sleep(min(self.limits.checksum_pause_seconds, max(0.0, self.fetcher.remaining())))
-            body = self._fetch_anew(publication, watch)
-            fits, complaint = self._held_against_checksum(publication, body, watch)
-        if not fits:
-            raise SourceUnavailable(complaint, cure="try again later")
-        return self._new(publication, body, (complaint,) if complaint else ())
-
-    def _held_against_checksum(
-        self, publication: Publication, body: Body, watch: Watch
-    ) -> tuple[bool, str]:
-        """Tell whether the file fits its published MD5, and what there is to say about it."""
-        if not publication.checksum_url:
-            return True, ""
-        try:
-            published = self._checksum(publication, watch)
-        except SourceUnavailable as error:
-            return True, f"{publication.publisher}: taken without its checksum: {error.what}"
-        if published == body.md5:
-            return True, ""
-        return False, (
-            f"{publication.url}: MD5 {body.md5}, and {publication.checksum_url} says {published}"
-        )
-
-    def _checksum(self, publication: Publication, watch: Watch) -> str:
-        target = self.scratch / _file_name(publication.checksum_url)
-        small = Watch(reached=watch.reached)
-        body = self.fetcher.fetch(
-            publication.checksum_url, publication.hosts, target, known=Validators(), watch=small
-        )
-        small_enough = body and target.stat().st_size <= _CHECKSUM_BYTES
-        found = _MD5.fullmatch(target.read_bytes()) if small_enough else None
-        if not found:
-            raise SourceUnavailable(f"{publication.checksum_url} holds no MD5")
-        return found[1].decode().lower()
-
-    def _new(self, publication: Publication, body: Body, warnings: tuple[str, ...]) -> _Brought:
-        document = documents.document(
-            body.path,
-            publisher=publication.publisher,
-            location=publication.url,
-            limits=self.limits,
-        )
-        return _Brought(
-            document=document,
-            keep=lambda: self.cache.put(publication.url, body, self.now),
-            warnings=warnings,
-        )
-
-    def _copied(self, publication: Publication, cached: Cached) -> _Brought | None:
-        """Take a copy out of the cache, which may be deleted at any time; None if it was."""
-        target = self.scratch / _file_name(publication.url)
-        try:
-            shutil.copyfile(cached.path, target)
-        except OSError:
-            return None
-        document = documents.document(
-            target,
-            publisher=publication.publisher,
-            location=publication.url,
-            limits=self.limits,
-        )
-        if document.sha256 != cached.sha256:
-            return None
-        return _Brought(
-            document=document,
-            keep=lambda: self.cache.confirm(publication.url, cached, self.now),
-        )
-
-    def _copy_that_serves(self, publication: Publication, error: SourceUnavailable) -> _Brought:
-        """Let a young enough copy stand in for a registry's file that cannot be had."""
-        cached = self.cache.get(publication.url) if publication.cache_serves else None
-        copy = self._copied(publication, cached) if cached else None
-        if not (cached and copy):
-            raise error
-        days = (self.now - cached.checked) / datetime.timedelta(days=1)
-        if days > self.limits.max_cache_age_days:
-            raise SourceUnavailable(
-                f"{error.what}; its cached file is {days:.0f} days old,"
-                f" limit {self.limits.max_cache_age_days:g}",
-                cure=error.cure,
-            ) from error
-        return _Brought(
-            document=copy.document,
-            keep=None,
-            warnings=(
-                f"{publication.publisher}: {error.what}; its cached file of"
-                f" {cached.checked:%Y-%m-%d} serves",
-            ),
-        )
-
-    def _local(self, publication: Publication, watch: Watch) -> _Brought:
-        """Copy a file that somebody named, for it may be a pipe, whose writer may never come."""
-        watch.reached = True
-        origin = publication.url
-        target = self.scratch / _file_name(origin)
-        documents.copy_bounded(Path(origin), target, self.limits)
-        document = documents.document(target, publisher="", location=origin, limits=self.limits)
-        return _Brought(document=document, keep=None)
+    def _act(self, publication: Publication) -> Callable[[Watch], Brought]:
+        one = self.bring.from_server if _URL.match(publication.url) else self.bring.from_disk
+        return lambda watch: one(publication, watch)
 
 
-def _acquired(brought: Sequence[_Brought]) -> Acquired:
+def _acquired(brought: Sequence[Brought]) -> Acquired:
     return Acquired(
         documents=tuple(one.document for one in brought),
         warnings=tuple(warning for one in brought for warning in one.warnings),
         _keep=[one.keep for one in brought if one.keep],
     )
-
-
-def _file_name(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 def _of_origin(origin: str, *, allow_http: bool) -> Publication:

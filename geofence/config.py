@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from geofence import codec
+from geofence import codec, sources
 from geofence.errors import ConfigError, UsageError
 from geofence.model import Family, Fence, Limits
 from geofence.prefixes import parse_address
@@ -177,6 +177,9 @@ def _fence(name: str, table: _FenceTable, file: _File, tables: Mapping[str, Any]
         raise ValueError(
             f"{where}: a fence's name is a capital letter and up to ten of A-Z, 0-9 and -"
         )
+    if table.source not in sources.by_name():
+        known = ", ".join(sources.by_name())
+        raise ValueError(f"{where}.source: there is no source {table.source!r}; known: {known}")
     if not table.countries:
         raise ValueError(f"{where}.countries: empty")
     for key in ("must_allow", "must_not_allow"):

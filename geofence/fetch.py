@@ -95,12 +95,19 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
         """Make connections that know the authorities."""
+        super().init_poolmanager(*arguments, ssl_context=self._context(), **named)
+
+    def proxy_manager_for(self, *arguments: Any, **named: Any) -> Any:
+        """Make connections through a proxy that know them too."""
+        return super().proxy_manager_for(*arguments, ssl_context=self._context(), **named)
+
+    def _context(self) -> ssl.SSLContext:
         context = urllib3.util.ssl_.create_urllib3_context()
         for path in self._authorities:
             if not Path(path).is_file():
                 raise SourceUnavailable(f"the certificate authorities {path} are not there")
             context.load_verify_locations(path)
-        super().init_poolmanager(*arguments, ssl_context=context, **named)
+        return context
 
 
 class Fetcher:

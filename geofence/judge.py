@@ -114,16 +114,23 @@ def judge(fence: Fence, candidate: Candidate, met: Circumstances) -> tuple[str, 
 def confirmed_origins(
     new: Sequence[Origin], old: Sequence[Origin], today: datetime.date
 ) -> tuple[Origin, ...]:
-    """Give the origins to remember: a date from the future does not count as one.
+    """Give the origins to remember, with the newest date that each publisher's list ever had.
 
-    Else a publisher's slip, or somebody's trick, would let no later list pass.
+    Else old lists could be played back a few days at a time. A date from the future does not
+    count: a publisher's slip, or somebody's trick, would let no later list pass.
     """
     return tuple(
-        dataclasses.replace(origin, date=_date_known(origin, old))
-        if origin.date and origin.date > today + _FUTURE
-        else origin
+        dataclasses.replace(origin, date=_newest(origin.date, _date_known(origin, old), today))
         for origin in new
     )
+
+
+def _newest(
+    date: datetime.date | None, known: datetime.date | None, today: datetime.date
+) -> datetime.date | None:
+    if date is None or date > today + _FUTURE:
+        return known
+    return max(date, known) if known else date
 
 
 def _not_empty(candidate: Candidate, findings: _Findings) -> None:

@@ -1,5 +1,6 @@
 """Who is on this host by SSH at this moment: the people an update must not shut out."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -47,8 +48,10 @@ def _ssh_connections() -> Iterator[tuple[Address, int]]:
 def _parents_values(pid: int) -> Iterator[str]:
     """Give SSH_CONNECTION of every process above, as far as we may read it."""
     while pid > 1:
-        try:
+        environment = b""
+        with contextlib.suppress(OSError):  # another user's is not for us to read
             environment = (_PROC / str(pid) / "environ").read_bytes()
+        try:
             # pid (comm) state ppid ...: comm may hold blanks and parentheses, proc(5)
             stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
             pid = int(stat.rpartition(")")[2].split()[1])

@@ -9,38 +9,21 @@ JP/held.json              lists that were rolled back, and are not taken again u
 
 import contextlib
 import datetime
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from geofence import codec, ipsetfile
+from geofence import codec, generation
 from geofence.disk import Disk
 from geofence.errors import DiskError, GeofenceError, NoPermission
-from geofence.model import Family, Generation, Lists, Origin
+from geofence.model import Generation, Lists, Origin
 
-_SCHEMA = 1
 _NUMBER = re.compile(r"[1-9]\d{0,8}", re.ASCII)
 _FENCE = re.compile(r"[A-Z][A-Z0-9-]{0,10}", re.ASCII)
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Snapshot:
-    """``snapshot.json``: what there is to know of a generation beside its lists."""
-
-    schema: int
-    fence: str
-    generation: int
-    countries: tuple[str, ...]
-    source: str
-    created: datetime.datetime
-    origins: tuple[Origin, ...]
-    prefixes: dict[Family, int]
-    sha256: dict[Family, str]  # of the .ipset files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +104,7 @@ class Store:
         """Read a generation. Raises DiskError unless every byte is as it was written."""
         directory = self.directory / fence / str(number)
         try:
-            return _read(directory, fence, number)
+            return generation.read(lambda name: (directory / name).read_bytes(), fence, number)
         except PermissionError as error:
             raise NoPermission(f"cannot read {directory}", cure="run geofence as root") from error
         except (OSError, ValueError) as error:
@@ -158,7 +141,7 @@ class Store:
         self._disk.make_directory(home)
         self.discard(fence)
         number = max([*self.numbers(fence), self.active_number(fence) or 0], default=0) + 1
-        generation = Generation(
+        staged = Generation(
             number=number,
             countries=tuple(countries),
             source=source,
@@ -169,7 +152,7 @@ class Store:
         try:
             self._disk.point(home / "staged", str(number))
             unfinished = self._disk.temporary_directory(home)
-            for name, content in _files(fence, generation).items():
+            for name, content in generation.files(fence, staged).items():
                 self._disk.write(unfinished / name, content)
             self._disk.adopt(unfinished, home / str(number))
         except BaseException:
@@ -177,7 +160,7 @@ class Store:
                 self.sweep(fence)
                 self.discard(fence)
             raise
-        return generation
+        return staged
 
     def staged(self, fence: str) -> Generation | None:
         """Read the generation that an interrupted run left staged, if it is whole."""
@@ -255,61 +238,3 @@ class Store:
         for number in surplus:
             if number != active:
                 self._disk.remove(self.directory / fence / str(number))
-
-
-def _files(fence: str, generation: Generation) -> dict[str, bytes]:
-    """Write a generation as the files of its directory."""
-    files = {
-        f"{family}.ipset": ipsetfile.write(fence, prefixes).encode()
-        for family, prefixes in sorted(generation.lists.items())
-    }
-    snapshot = _Snapshot(
-        schema=_SCHEMA,
-        fence=fence,
-        generation=generation.number,
-        countries=generation.countries,
-        source=generation.source,
-        created=generation.created,
-        origins=generation.origins,
-        prefixes={family: len(found.prefixes) for family, found in generation.lists.items()},
-        sha256={family: _sha256(files[f"{family}.ipset"]) for family in generation.lists},
-    )
-    files["snapshot.json"] = codec.to_json(snapshot)
-    return {**files, "SHA256SUMS": _sums(files)}
-
-
-def _read(directory: Path, fence: str, number: int) -> Generation:
-    text = (directory / "snapshot.json").read_bytes()
-    snapshot = codec.from_json(text, _Snapshot)
-    if (snapshot.schema, snapshot.fence, snapshot.generation) != (_SCHEMA, fence, number):
-        raise ValueError(
-            f"snapshot.json is of schema {snapshot.schema}, fence {snapshot.fence},"
-            f" generation {snapshot.generation}"
-        )
-    files = {}
-    for family, sha256 in sorted(snapshot.sha256.items()):
-        content = files[f"{family}.ipset"] = (directory / f"{family}.ipset").read_bytes()
-        if _sha256(content) != sha256:
-            raise ValueError(f"{family}.ipset does not match its digest")
-    if (directory / "SHA256SUMS").read_bytes() != _sums({**files, "snapshot.json": text}):
-        raise ValueError("its files do not match SHA256SUMS")
-    return Generation(
-        number=number,
-        countries=snapshot.countries,
-        source=snapshot.source,
-        created=snapshot.created,
-        origins=snapshot.origins,
-        lists={
-            family: ipsetfile.read(fence, family, files[f"{family}.ipset"].decode("ascii"))
-            for family in sorted(snapshot.sha256)
-        },
-    )
-
-
-def _sums(files: Mapping[str, bytes]) -> bytes:
-    """Write ``SHA256SUMS`` as sha256sum(1) does."""
-    return "".join(f"{_sha256(content)}  {name}\n" for name, content in files.items()).encode()
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -64,7 +64,7 @@ def update(request: Request, parts: Parts) -> Outcome:
     with what_stays(fence.name, store), parts.open_sets() as sets, locks.updater(store.prepare()):
         with locks.writer(store.directory):
             mended = repair(fence.name, store, sets)
-        brought, warnings = _bring(request, parts, fresh=mended.generation is None)
+        brought, warnings = _bring(request, parts, fresh=mended.generation is None, keep=True)
         with locks.writer(store.directory):
             return _take(request, parts, sets, brought, (*mended.warnings, *warnings))
 
@@ -75,7 +75,7 @@ def dry_run(request: Request, parts: Parts) -> Outcome:
     with what_stays(fence.name, parts.store):
         active, warnings = _active_as_far_as_readable(fence.name, parts.store)
         now_enforced, unread = _enforced_as_far_as_readable(fence.name, parts.open_sets)
-        brought, brought_warnings = _bring(request, parts, fresh=active is None)
+        brought, brought_warnings = _bring(request, parts, fresh=active is None, keep=False)
         candidate, filled = _completed(request, brought, active)
         held = _held(fence.name, parts.store, candidate, active)
         judged: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ def _take(
 ) -> Outcome:
     """Judge what was brought, and put it in force if it is new."""
     fence, store, now = request.fence, parts.store, parts.now()
-    active = store.active(fence.name).generation
+    active = _as_confirmed(store.active(fence.name).generation, fence.name, store)
     candidate, filled = _completed(request, brought, active)
     held = _held(fence.name, store, candidate, active)
     if held and active:
@@ -136,7 +136,9 @@ def _take(
     )
 
 
-def _bring(request: Request, parts: Parts, *, fresh: bool) -> tuple[Brought, tuple[str, ...]]:
+def _bring(
+    request: Request, parts: Parts, *, fresh: bool, keep: bool
+) -> tuple[Brought, tuple[str, ...]]:
     """Fetch, parse, aggregate. On a host without any list the bundled snapshot may serve."""
     fence = request.fence
     source = sources.by_name().get(fence.source)
@@ -159,7 +161,8 @@ def _bring(request: Request, parts: Parts, *, fresh: bool) -> tuple[Brought, tup
         ) as got:
             listing = source.parse(got.documents, countries)
             brought = aggregated(listing, fence, wanted)
-            got.keep()
+            if keep:
+                got.keep()
             own = () if fence.origins else source.warnings
             return brought, (*own, *got.warnings, *brought.warnings)
     except SourceUnavailable as error:
@@ -193,16 +196,14 @@ def _completed(
 def _circumstances(
     request: Request, parts: Parts, active: Generation | None, now_enforced: Lists
 ) -> Circumstances:
-    fence, store = request.fence, parts.store
-    confirmed = store.confirmed(fence.name) if active else None
+    fence = request.fence
     snapshot: Lists = {}
     if active is None or set(active.lists) != set(Family):
         with contextlib.suppress(ListRefused):  # a country that only other sources know
             snapshot = snapshot_lists(fence)
-    known = confirmed.origins if confirmed else active.origins if active else ()
     return Circumstances(
         active=active,
-        origins=known,
+        origins=active.origins if active else (),
         enforced=now_enforced or (active.lists if active else {}),
         snapshot=snapshot,
         peers=parts.peers(),
@@ -247,6 +248,14 @@ def _outcome(
     )
 
 
+def _as_confirmed(active: Generation | None, fence: str, store: Store) -> Generation | None:
+    """Give the active generation the origins that its publishers last confirmed it with."""
+    confirmed = store.confirmed(fence)
+    if active and confirmed and confirmed.generation == active.number:
+        return dataclasses.replace(active, origins=confirmed.origins)
+    return active
+
+
 def _active_as_far_as_readable(
     fence: str, store: Store
 ) -> tuple[Generation | None, tuple[str, ...]]:
@@ -254,7 +263,8 @@ def _active_as_far_as_readable(
         found = store.active(fence)
     except NoPermission as error:
         return None, (f"judged as on a fresh host: {error.what}",)
-    return found.generation, tuple(f"not used: {damage}" for damage in found.damaged)
+    active = _as_confirmed(found.generation, fence, store)
+    return active, tuple(f"not used: {damage}" for damage in found.damaged)
 
 
 def _enforced_as_far_as_readable(fence: str, open_sets: OpenSets) -> tuple[Lists, tuple[str, ...]]:

@@ -24,6 +24,13 @@ ROOT = Path(__file__).parents[1]
 JP = Fence(name="JP", countries=("JP",))
 PATHS = {one.publisher: f"/{one.url.split('/', 3)[3]}" for one in RIR.publications}
 NAMES = [host for one in (*RIR.publications, *IPV4BYCC.publications) for host in one.hosts]
+ADDRESSES = {
+    "ftp.afrinic.net/pub/stats/afrinic/delegated-afrinic-latest",
+    "ftp.apnic.net/stats/apnic/delegated-apnic-latest",
+    "ftp.arin.net/pub/stats/arin/delegated-arin-extended-latest",
+    "ftp.lacnic.net/pub/stats/lacnic/delegated-lacnic-latest",
+    "ftp.ripe.net/pub/stats/ripencc/delegated-ripencc-latest",
+}
 CONFIGURATION = """
 [fetch]
 retry_pause_seconds = 0.01
@@ -108,8 +115,7 @@ def test_what_the_registries_publish_is_enforced(host, publishers):
     assert "generation 1 is in force" in answer.out
     assert _enforced() == _snapshot()
     asked = {request.headers["host"] + request.path for request in publishers.requests}
-    urls = [url for one in RIR.publications for url in (one.url, one.checksum_url)]
-    assert asked == {url.removeprefix("https://") for url in urls}
+    assert asked == ADDRESSES | {f"{address}.md5" for address in ADDRESSES}
 
 
 def test_a_second_update_is_told_that_nothing_changed(host, publishers):

@@ -407,7 +407,7 @@ def test_a_web_page_or_nothing_in_place_of_all_countries_is_refused(file):
     assert "line 1: '<!DOCTYPE html>' is not a prefix: this is a web page" in refusal(
         IPV4BYCC, file(HTML)
     )
-    assert refusal(IPV4BYCC, file("")) == "no prefixes of JP in list.txt"
+    assert refusal(IPV4BYCC, file("")) == "list.txt: no prefixes: the file is empty"
 
 
 def test_the_list_over_plain_http_warns_whoever_chooses_it():

@@ -1,15 +1,19 @@
 """``geofence update``: of the countries named, or of every fence there is."""
 
 import dataclasses
+import time
 
 from geofence import config, report
 from geofence.cache import Cache
+from geofence.config import FetchLimits
 from geofence.context import Context, open_sets
 from geofence.errors import ConfigError, GeofenceError, UsageError
 from geofence.model import Family, Fence
 from geofence.peers import ssh_peers
 from geofence.progress import bars
 from geofence.update import Outcome, Parts, Request, dry_run, update
+
+_LEAST_REACH_SECONDS = 1.0
 
 
 def run(context: Context) -> int:
@@ -25,7 +29,7 @@ def run(context: Context) -> int:
 
 def _one(context: Context, fence: Fence) -> int:
     try:
-        outcome = _run(context, fence)
+        outcome = _run(context, fence, context.config.fetch)
     except GeofenceError as error:
         context.complain(error, fence.name)
         context.document(report.error_document(error, error.status, fence=fence.name))
@@ -37,9 +41,12 @@ def _one(context: Context, fence: Fence) -> int:
 
 def _each(context: Context, fences: tuple[Fence, ...]) -> int:
     status, results = 0, []
+    limits = context.config.fetch
     for fence in fences:
+        started = time.monotonic()
+        came = False
         try:
-            outcome = _run(context, fence)
+            outcome = _run(context, fence, limits)
         except GeofenceError as error:
             context.complain(error, fence.name)
             results.append(report.error_document(error, error.status, fence=fence.name))
@@ -47,6 +54,10 @@ def _each(context: Context, fences: tuple[Fence, ...]) -> int:
         else:
             _tell(context, outcome)
             results.append(report.update_document(outcome))
+            came = outcome.source == fence.source
+        if not came:  # perhaps there is no network: do not wait for it as long with each fence
+            left = limits.reach_seconds - (time.monotonic() - started)
+            limits = dataclasses.replace(limits, reach_seconds=max(left, _LEAST_REACH_SECONDS))
     context.document(report.document(status, fences=results))
     return status
 
@@ -56,7 +67,7 @@ def _tell(context: Context, outcome: Outcome) -> None:
     context.say(report.update_text(outcome, verbose=bool(context.options.verbose)))
 
 
-def _run(context: Context, fence: Fence) -> Outcome:
+def _run(context: Context, fence: Fence, limits: FetchLimits) -> Outcome:
     options = context.options
     request = Request(
         fence=fence,
@@ -68,7 +79,7 @@ def _run(context: Context, fence: Fence) -> Outcome:
             store=context.store,
             cache=Cache(context.cache_dir, context.disk),
             open_sets=open_sets,
-            fetch=context.config.fetch,
+            fetch=limits,
             peers=ssh_peers,
             now=context.now,
             progress=progress,

@@ -6,6 +6,7 @@ IPv4 only, gzip, published over plain http only by nami.jp. The same format is s
 
 from collections.abc import Iterable
 
+from geofence.errors import ListRefused
 from geofence.model import Family, Listing, Origin, Range
 from geofence.prefixes import parse_prefix, quote, range_of
 from geofence.sources import Document, Publication
@@ -33,7 +34,8 @@ class Ipv4ByCc:
         read = tuple(documents)
         ranges: dict[Family, dict[str, list[Range]]] = {Family.INET: {}}
         for document in read:
-            parse_lines(document, countries, ranges)
+            if not parse_lines(document, countries, ranges):
+                raise ListRefused(f"{document.location}: no prefixes: the file is empty")
         require_known(read, countries, tuple(ranges.values()))
         return Listing(
             source=self.name,
@@ -52,8 +54,11 @@ def parse_lines(
     document: Document,
     countries: frozenset[str],
     ranges: dict[Family, dict[str, list[Range]]],
-) -> None:
-    """Add the prefixes of the countries to ``ranges``, whose keys are the families allowed."""
+) -> bool:
+    """Add the prefixes of the countries to ``ranges``, whose keys are the families allowed.
+
+    Tell whether there was any line at all.
+    """
     first = True
     with numbered(document) as lines:
         for line in lines:
@@ -67,6 +72,7 @@ def parse_lines(
                 raise ValueError(f"{quote(line)} is {family.label} in a list of IPv4")
             if country in countries:
                 ranges[family].setdefault(country, []).append(found)
+    return not first
 
 
 def _line(line: bytes) -> tuple[str, Family, Range]:

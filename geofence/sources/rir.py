@@ -43,7 +43,7 @@ class Rir:
     name = "rir"
     warnings: tuple[str, ...] = ()
     publications = (
-        _publication("afrinic", "ftp.afrinic.net", "stats/afrinic", "delegated-afrinic-latest"),
+        _publication("afrinic", "ftp.afrinic.net", "pub/stats/afrinic", "delegated-afrinic-latest"),
         _publication("apnic", "ftp.apnic.net", "stats/apnic", "delegated-apnic-latest"),
         _publication("arin", "ftp.arin.net", "pub/stats/arin", "delegated-arin-extended-latest"),
         _publication("lacnic", "ftp.lacnic.net", "pub/stats/lacnic", "delegated-lacnic-latest"),

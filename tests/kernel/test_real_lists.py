@@ -57,6 +57,13 @@ def test_the_registries_list_of_a_country(geofence, kernel, registries, country)
     assert all(len(entries) > 50 for entries in expected.values())
 
 
+def test_a_dry_run_of_a_download_leaves_nothing_on_the_disk(geofence, kernel, registries):
+    answer = geofence("update", "--country", "ZA", "--dry-run", *registries[1])
+    assert answer.status == 0, answer.err
+    assert not geofence.state.exists()
+    assert lab.set_names() == []
+
+
 def test_a_country_that_no_file_knows_is_an_error(geofence, kernel, registries):
     answer = geofence("update", "--country", "LI", *registries[1])
     assert answer.status == 65

@@ -503,3 +503,45 @@ def test_the_dates_of_a_list_come_from_inside_it(geofence, kernel):
     created = datetime.datetime.fromisoformat(snapshot["created"])
     assert created.tzinfo is not None
     assert ipaddress.ip_network(lab.saved_entries("geofence-LI-inet")[0])
+
+
+@pytest.fixture
+def registry(tmp_path, li):
+    """Write LI's list as a registry's file of a date."""
+
+    def write(date):
+        records = []
+        for text in li[Family.INET]:
+            network = ipaddress.IPv4Network(text)
+            first, number = network.network_address, network.num_addresses
+            records.append(f"ripencc|LI|ipv4|{first}|{number}|20110101|allocated")
+        records += [
+            "ripencc|LI|ipv6|{}|{}|20110101|allocated".format(*text.split("/"))
+            for text in li[Family.INET6]
+        ]
+        head = [
+            f"2|ripencc|1|{len(records)}||{date}|+0000",
+            f"ripencc|*|ipv4|*|{len(li[Family.INET])}|summary",
+            f"ripencc|*|ipv6|*|{len(li[Family.INET6])}|summary",
+        ]
+        return lab.plain_list(tmp_path / date, *head, *records)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("updates", "status"),
+    [
+        pytest.param(["20260201", "20260210", "20260208"], 0, id="three-days-older-is-a-warning"),
+        pytest.param(["20260210", "20260205"], 65, id="older"),
+        pytest.param(["20260210", "20260208", "20260206"], 65, id="older-step-by-step"),
+        pytest.param(["20260201", "20260210", "20260211 inet"], 0, id="one-family-later"),
+        pytest.param(["20260201", "20260220 inet", "20260205 inet"], 65, id="one-family-older"),
+    ],
+)
+def test_lists_are_not_played_back(geofence, kernel, registry, updates, status):
+    for update in updates:
+        date, *family = update.split()
+        more = ["--family", *family] if family else []
+        answer = geofence("update", "--country", "LI", "--from", registry(date), *more)
+    assert answer.status == status, answer.err
