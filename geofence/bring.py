@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import os
 import re
 import shutil
 import time
@@ -175,4 +176,4 @@ class Bringer:
 
 
 def _file_name(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(url)).hexdigest()[:16]

@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import json
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,17 +11,21 @@ from typing import NoReturn
 
 from geofence import __version__
 from geofence.errors import GeofenceError, UsageError
+from geofence.output import Output
 
 _BUG = 70
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 _EPILOG = """\
 exit status: 0 done or nothing to do, 1 the answer is "no", 2 usage, 65 list refused,
   69 source not to be had, 70 bug, 71 the kernel refused, 74 disk, 75 busy, 77 no permission,
-  78 configuration
+  78 configuration, 130 interrupted
 files: /etc/geofence/geofence.toml, /var/lib/geofence, /var/cache/geofence
 """
+
+
+class Interrupted(Exception):  # noqa: N818, what happened, and not an error
+    """Somebody pressed Ctrl-C, or sent SIGINT."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,23 +38,18 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run geofence with these arguments and give its exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    output = Output()
     as_json = "--json" in arguments
     try:
-        options = parser().parse_args(arguments)
-        status = _run(options)
-        sys.stdout.flush()
+        status = _run(parser().parse_args(arguments), output)
     except GeofenceError as error:
-        return _failed(error, error.status, as_json=as_json)
+        status = _failed(error, error.status, output, as_json=as_json)
     except KeyboardInterrupt:
-        print("geofence: interrupted", file=sys.stderr)
-        return _INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        status = _failed(Interrupted("interrupted"), _INTERRUPTED, output, as_json=as_json)
     except Exception as error:  # noqa: BLE001, the one place where a bug becomes a status
-        traceback.print_exc()
-        return _failed(error, _BUG, as_json=as_json)
-    return status
+        output.err(traceback.format_exc())
+        status = _failed(error, _BUG, output, as_json=as_json)
+    return output.status(status)
 
 
 def parser() -> _Parser:
@@ -66,7 +64,7 @@ def parser() -> _Parser:
         parents=[_common(default=None)],
     )
     top.add_argument("--version", action="version", version=f"geofence {__version__}")
-    top.set_defaults(verb="status", json=False, fence=None)
+    top.set_defaults(verb="status", fence=None)
     verbs = top.add_subparsers(metavar="VERB", parser_class=_Parser)
 
     def verb(name: str, does: str, *, fence: bool = True) -> argparse.ArgumentParser:
@@ -75,7 +73,6 @@ def parser() -> _Parser:
             allow_abbrev=False,
         )  # fmt: skip
         one.set_defaults(verb=name)
-        one.add_argument("--json", action="store_true", help="print one JSON document")
         if fence:
             one.add_argument("--fence", metavar="NAME", help="only this fence")
         return one
@@ -109,6 +106,9 @@ def _common(default: object) -> _Parser:
         "--state-dir", type=Path, default=default, metavar="DIR",
         help="generations and locks (default: /var/lib/geofence)",
     )  # fmt: skip
+    common.add_argument(
+        "--json", action="store_true", default=default, help="print one JSON document"
+    )
     loudness = common.add_mutually_exclusive_group()
     loudness.add_argument(
         "-q", "--quiet", action="store_true", default=default, help="nothing on success"
@@ -148,17 +148,17 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, output: Output) -> int:
     """Import the verb, and only what that needs, and run it."""
     from geofence.context import Context
 
     command = importlib.import_module(f"geofence.commands.{options.verb}")
-    status: int = command.run(Context(options))
+    status: int = command.run(Context(options, output))
     return status
 
 
-def _failed(error: Exception, status: int, *, as_json: bool) -> int:
-    print(f"geofence: {error}", file=sys.stderr)
+def _failed(error: Exception, status: int, output: Output, *, as_json: bool) -> int:
+    output.err(f"geofence: {error}\n")
     if as_json:
         document = {
             "schema": 1,
@@ -166,5 +166,5 @@ def _failed(error: Exception, status: int, *, as_json: bool) -> int:
             "exit": status,
             "error": {"kind": type(error).__name__, "message": str(error)},
         }
-        print(json.dumps(document, indent=2))
+        output.out(json.dumps(document, indent=2) + "\n")
     return status

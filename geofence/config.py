@@ -110,6 +110,7 @@ def parse(text: str, path: Path) -> Config:
         _refuse_unknown_keys(tables, _File, "")
         file = _file(tables)
         _require_positive(file)
+        _require_proxy(file)
         fences = tuple(_fence(name, table, file, tables) for name, table in file.fence.items())
     except ValueError as error:
         raise ConfigError(f"{path}{_line_of(text, str(error))}: {error}", cure=_CURE) from error
@@ -180,6 +181,8 @@ def _fence(name: str, table: _FenceTable, file: _File, tables: Mapping[str, Any]
     if table.source not in sources.by_name():
         known = ", ".join(sources.by_name())
         raise ValueError(f"{where}.source: there is no source {table.source!r}; known: {known}")
+    if table.source == "plain" and not table.origins:
+        raise ValueError(f"{where}.origins: source plain has no address of its own: name one here")
     if not table.countries:
         raise ValueError(f"{where}.countries: empty")
     for key in ("must_allow", "must_not_allow"):
@@ -227,6 +230,11 @@ def _without_none(kind: Any) -> Any:
     if isinstance(kind, types.UnionType):
         (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
     return kind
+
+
+def _require_proxy(file: _File) -> None:
+    if file.fetch.proxy and not re.match(r"https?://[^/]", file.fetch.proxy):
+        raise ValueError(f"fetch.proxy: {file.fetch.proxy!r} is not http://host:port")
 
 
 def _require_positive(file: _File) -> None:

@@ -4,16 +4,16 @@ import argparse
 import contextlib
 import datetime
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from geofence import codec, config, report
 from geofence.disk import Disk
-from geofence.errors import ConfigError, GeofenceError, UsageError
+from geofence.errors import GeofenceError, UsageError
 from geofence.force import Host, fallback_fence
 from geofence.kernel import Sets
 from geofence.model import Fence
+from geofence.output import Output
 from geofence.peers import ssh_peers
 from geofence.store import Store
 
@@ -24,8 +24,9 @@ _CACHE = Path("/var/cache/geofence")
 class Context:
     """One run of geofence."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, output: Output) -> None:
         self.options = options
+        self.output = output
         self.config = config.load(options.config)
         self.disk = Disk()
         self.state_dir, self.cache_dir = _directories(options.state_dir)
@@ -57,7 +58,7 @@ class Context:
         """Give the fences that a verb is about, at least one."""
         if fences := self.fences():
             return fences
-        raise ConfigError(
+        raise UsageError(
             f"no fence is configured, and none is stored in {self.state_dir}",
             cure="start with: geofence update --country CC",
         )
@@ -73,27 +74,22 @@ class Context:
     def say(self, lines: Iterable[str]) -> None:
         """Print a result for people; nothing with -q or --json."""
         if not (self.options.quiet or self.options.json):
-            print(*lines, sep="\n")
+            self.output.out("".join(f"{line}\n" for line in lines))
 
     def warn(self, fence: str, warnings: Iterable[str]) -> None:
         """Print warnings on standard error; nothing with -q."""
         if not self.options.quiet:
             for line in report.warnings_text(fence, warnings):
-                print(line, file=sys.stderr)
+                self.output.err(f"{line}\n")
 
     def complain(self, error: GeofenceError, fence: str = "") -> None:
         """Print an error on standard error, whatever the options."""
-        print(report.error_text(error, fence), file=sys.stderr)
+        self.output.err(f"{report.error_text(error, fence)}\n")
 
     def document(self, document: report.Document) -> None:
         """Print the one document of --json."""
         if self.options.json:
-            print_document(document)
-
-
-def print_document(document: report.Document) -> None:
-    """Print a document."""
-    sys.stdout.write(codec.to_json(document).decode())
+            self.output.out(codec.to_json(document).decode())
 
 
 @contextlib.contextmanager

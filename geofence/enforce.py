@@ -38,8 +38,8 @@ def enforce(fence: str, lists: Lists, sets: Sets) -> tuple[bool, tuple[str, ...]
 def stage(fence: str, prefixes: PrefixList, sets: Sets) -> None:
     """Load a list beside the live set, and read it back: number and content."""
     family = prefixes.family
-    live, staging = _names(fence, family)
-    refuse_foreign(live, family, sets.header(live))
+    _, staging = _names(fence, family)
+    refuse_unusable(fence, family, sets)
     if sets.header(staging):
         sets.destroy(staging)
     sets.create(staging, family, len(prefixes.prefixes))
@@ -90,6 +90,18 @@ def enforced(fence: str, sets: Sets) -> dict[Family, PrefixList]:
     """Read all lists of a fence that the kernel holds."""
     found = {family: live(fence, family, sets).prefixes for family in Family}
     return {family: prefixes for family, prefixes in found.items() if prefixes is not None}
+
+
+def refuse_unusable(fence: str, family: Family, sets: Sets) -> None:
+    """Refuse a live set that is not ours to swap, and a staging set that somebody uses."""
+    live, staging = _names(fence, family)
+    refuse_foreign(live, family, sets.header(live))
+    header = sets.header(staging)
+    if header and header.references:
+        raise KernelRefused(
+            f"the set {staging} is in use: a rule or another set refers to it",
+            cure=f"let the rule refer to {live} instead, then: ipset destroy {staging}",
+        )
 
 
 def refuse_foreign(name: str, family: Family, header: Header | None) -> None:

@@ -5,16 +5,18 @@ download needs.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from geofence import locks
 from geofence.enforce import clean, enforce, enforced
 from geofence.errors import DiskError, GeofenceError
 from geofence.kernel import Sets
-from geofence.model import Address, Fence, Generation
+from geofence.model import Address, Family, Fence, Generation, Lists, set_name
+from geofence.prefixes import digest
 from geofence.store import Store
 
 OpenSets = Callable[[], contextlib.AbstractContextManager[Sets]]
@@ -43,6 +45,13 @@ class Mended:
     generation: Generation | None
     changed: bool
     warnings: tuple[str, ...]
+
+    @property
+    def drift(self) -> tuple[str, ...]:
+        """Say that packets met something else than what is stored, if they did."""
+        if not (self.changed and self.generation):
+            return ()
+        return (f"the kernel did not hold generation {self.generation.number}: it does again",)
 
 
 def restore(fence: Fence, host: Host) -> Mended:
@@ -82,43 +91,80 @@ def repair(fence: str, store: Store, sets: Sets) -> Mended:
     if found.generation is None:
         warnings += clean(fence, sets)
         return Mended(generation=None, changed=False, warnings=tuple(warnings))
+    _release(fence, found.generation, store)
     changed, left = enforce(fence, found.generation.lists, sets)
     return Mended(generation=found.generation, changed=changed, warnings=(*warnings, *left))
 
 
+def _release(fence: str, active: Generation, store: Store) -> None:
+    """Cease to hold the active list, as a rollback that was killed half-way would leave it."""
+    held = store.held(fence)
+    if not held or digest(active.lists) not in held.digests:
+        return
+    left = tuple(one for one in held.digests if one != digest(active.lists))
+    with contextlib.suppress(GeofenceError):
+        store.hold(fence, dataclasses.replace(held, digests=left) if left else None)
+
+
 def put_in_force(fence: str, generation: Generation, store: Store, sets: Sets) -> tuple[str, ...]:
-    """Load, verify, swap, promote; a generation that the kernel refuses leaves no trace."""
+    """Load, verify, swap, promote; a generation that is refused on the way leaves no trace."""
+    before = enforced(fence, sets)
+    there = [name for name in _names(fence) if sets.header(name)]
     try:
-        with unparted():
+        with _unparted():
             _, left = enforce(fence, generation.lists, sets)
             store.promote(fence, generation.number)
     except BaseException:
         with contextlib.suppress(GeofenceError):
             store.discard(fence)
         with contextlib.suppress(GeofenceError):
-            repair(fence, store, sets)
+            if repair(fence, store, sets).generation is None:
+                _as_before(fence, before, there, sets)
         raise
     return left
 
 
+def _as_before(fence: str, before: Lists, there: Collection[str], sets: Sets) -> None:
+    """Let packets meet again what they met before anything was stored."""
+    enforce(fence, before, sets)
+    for name in _names(fence):
+        if name not in there and sets.header(name):
+            sets.destroy(name)
+
+
+def _names(fence: str) -> list[str]:
+    return [set_name(fence, family) for family in Family]
+
+
 @contextlib.contextmanager
-def what_stays(fence: str, store: Store) -> Iterator[None]:
-    """Let an error on its way out say what is still in force."""
+def what_stays(fence: str, host: Host) -> Iterator[None]:
+    """Let an error on its way out say what is still in force, as the kernel has it."""
     try:
         yield
     except GeofenceError as error:
         if not error.still:
-            error.still = _still(fence, store)
+            error.still = _still(fence, host)
         raise
 
 
-def _still(fence: str, store: Store) -> str:
+def _still(fence: str, host: Host) -> str:
     try:
-        generation = store.active(fence).generation
+        generation = host.store.active(fence).generation
     except GeofenceError:
-        return "nothing was changed"
+        generation = None
+    try:
+        with host.open_sets() as sets:
+            holds = enforced(fence, sets)
+    except GeofenceError:
+        if generation is None:
+            return "nothing was changed"
+        return f"generation {generation.number} is stored; the kernel was not looked at"
     if generation is None:
+        if holds:
+            return f"nothing sound is stored of {fence}; its sets are in the kernel as they were"
         return f"no list of {fence} is in force, and nothing was changed"
+    if holds != generation.lists:
+        return f"generation {generation.number} is stored, and the kernel does not hold it"
     prefixes = sum(len(found.prefixes) for found in generation.lists.values())
     return (
         f"still enforcing generation {generation.number} of {generation.created:%Y-%m-%d}"
@@ -134,7 +180,7 @@ def fallback_fence(name: str) -> Fence:
 
 
 @contextlib.contextmanager
-def unparted() -> Iterator[None]:
+def _unparted() -> Iterator[None]:
     """Let no signal end the process between swap and promote; it is delivered afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS_THAT_WAIT)
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from geofence import bogons
 from geofence.aggregate import aggregate
 from geofence.errors import ListRefused
-from geofence.model import Address, Family, Fence, Generation, Lists, Origin, PrefixList
+from geofence.model import Address, Family, Fence, Generation, Lists, Origin, PrefixList, Range
 from geofence.prefixes import (
     count,
     difference,
@@ -166,10 +166,17 @@ def _canaries(fence: Fence, candidate: Candidate, findings: _Findings) -> None:
 
 def _peers(candidate: Candidate, met: Circumstances, findings: _Findings) -> None:
     for peer in sorted(met.peers):
-        if _allows(met.enforced, peer) and not _allows(candidate.lists, peer):
+        if _allows(candidate.lists, peer):
+            continue
+        if _allows(met.enforced, peer):
             findings.refusals.append(
                 f"it would shut out {format_address(*peer)}, which has an SSH session to this"
                 " host now and is let in by the list in force"
+            )
+        elif not _is_bogon(peer):
+            findings.warnings.append(
+                f"{format_address(*peer)} has an SSH session to this host now and is not in the"
+                " list: before a rule drops who is not in it, see to your way in"
             )
 
 
@@ -263,6 +270,12 @@ def _against_snapshot(
 
 def _mostly(percent: float) -> bool:
     return percent > _ANOTHER_COUNTRY_PERCENT
+
+
+def _is_bogon(address: Address) -> bool:
+    """Tell whether an address belongs to no country: a private one, say."""
+    family, number = address
+    return bool(intersection([Range(number, number)], bogons.ranges(family)))
 
 
 def _allows(lists: Lists, address: Address) -> bool:

@@ -15,7 +15,7 @@ def silent(_name: str, _received: int, _expected: int | None) -> None:
 @contextlib.contextmanager
 def bars(*, wanted: bool) -> Iterator[Progress]:
     """Show a bar for each file on standard error if that is a terminal; NO_COLOR is honoured."""
-    if not (wanted and sys.stderr.isatty()):
+    if not (wanted and sys.stderr and sys.stderr.isatty()):
         yield silent
         return
     from rich.console import Console

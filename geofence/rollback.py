@@ -3,9 +3,9 @@
 import contextlib
 
 from geofence import locks
-from geofence.enforce import enforce, enforced
-from geofence.errors import DiskError, UsageError
-from geofence.force import Host, repair, unparted, what_stays
+from geofence.enforce import enforced
+from geofence.errors import DiskError, GeofenceError, UsageError
+from geofence.force import Host, put_in_force, repair, what_stays
 from geofence.judge import Candidate, Circumstances, judge
 from geofence.model import Fence, Generation
 from geofence.prefixes import digest
@@ -19,9 +19,9 @@ def rollback(fence: Fence, number: int | None, host: Host) -> tuple[Generation, 
     different list. Raises ListRefused if that would shut out an SSH peer of the moment.
     """
     store = host.store
-    with what_stays(fence.name, store), host.open_sets() as sets, locks.writer(store.directory):
+    with what_stays(fence.name, host), host.open_sets() as sets, locks.writer(store.directory):
         mended = repair(fence.name, store, sets)
-        active = store.active(fence.name).generation
+        active = mended.generation
         wanted = _wanted(fence.name, number, store)
         met = Circumstances(
             active=None,
@@ -36,13 +36,12 @@ def rollback(fence: Fence, number: int | None, host: Host) -> tuple[Generation, 
         before = store.held(fence.name)
         store.hold(fence.name, _hold_after(before, active, wanted))
         try:
-            with unparted():
-                _, left = enforce(fence.name, wanted.lists, sets)
-                store.promote(fence.name, wanted.number)
+            left = put_in_force(fence.name, wanted, store, sets)
         except BaseException:
-            store.hold(fence.name, before)
+            with contextlib.suppress(GeofenceError):
+                store.hold(fence.name, before)
             raise
-        return wanted, (*mended.warnings, *left)
+        return wanted, (*mended.warnings, *mended.drift, *left)
 
 
 def _hold_after(before: Held | None, active: Generation | None, wanted: Generation) -> Held | None:
@@ -59,11 +58,15 @@ def _hold_after(before: Held | None, active: Generation | None, wanted: Generati
 def _wanted(fence: str, number: int | None, store: Store) -> Generation:
     active = store.active_number(fence)
     if number is not None:
+        if number not in store.numbers(fence):
+            raise UsageError(
+                f"there is no generation {number}", cure="geofence history shows what there is"
+            )
         return store.read(fence, number)
     for older in reversed(store.numbers(fence)):
         if active is not None and older < active:
             with contextlib.suppress(DiskError):
                 return store.read(fence, older)
     raise UsageError(
-        f"{fence}: no sound generation before {active}", cure="geofence history shows what there is"
+        f"there is no sound generation before {active}", cure="geofence history shows what there is"
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from geofence import codec, generation
-from geofence.disk import Disk
+from geofence.disk import Disk, translated
 from geofence.errors import DiskError, GeofenceError, NoPermission
 from geofence.model import Generation, Lists, Origin
 
@@ -65,36 +65,33 @@ class Store:
         return self.directory
 
     def fences(self) -> tuple[str, ...]:
-        """Name the fences that have an active generation."""
-        try:
-            return tuple(
-                sorted(
-                    path.name
-                    for path in self.directory.iterdir()
-                    if _FENCE.fullmatch(path.name) and (path / "active").is_symlink()
-                )
-            )
-        except FileNotFoundError:
-            return ()
-        except PermissionError as error:
-            raise NoPermission(
-                f"cannot read {self.directory}: {error.strerror}", cure="run geofence as root"
-            ) from error
+        """Name the fences of which there is a generation, also one that is staged."""
+        names = self._names(self.directory)
+        return tuple(name for name in names if _FENCE.fullmatch(name) and self._has_any(name))
+
+    def _has_any(self, fence: str) -> bool:
+        found = self._names(self.directory / fence)
+        return any(_NUMBER.fullmatch(name) or name in ("active", "staged") for name in found)
 
     def numbers(self, fence: str) -> tuple[int, ...]:
         """Give the numbers of a fence's generations, oldest first, the staged one left out."""
-        staged = self._pointed(fence, "staged")
+        staged, active = self._pointed(fence, "staged"), self.active_number(fence)
+        names = self._names(self.directory / fence)
+        found = sorted(int(name) for name in names if _NUMBER.fullmatch(name))
+        return tuple(number for number in found if number != staged or number == active)
+
+    def _names(self, directory: Path) -> tuple[str, ...]:
+        """Name what is in a directory; nothing, if it is not there."""
         try:
-            names = [path.name for path in (self.directory / fence).iterdir()]
+            return tuple(sorted(path.name for path in directory.iterdir()))
         except FileNotFoundError:
             return ()
-        except PermissionError as error:
-            raise NoPermission(
-                f"cannot read {self.directory / fence}: {error.strerror}",
-                cure="run geofence as root",
-            ) from error
-        found = sorted(int(name) for name in names if _NUMBER.fullmatch(name))
-        return tuple(number for number in found if number != staged)
+        except NotADirectoryError:
+            if directory != self.directory:
+                return ()  # somebody's file beside our fences
+            raise DiskError(f"{directory} is no directory", cure="look at --state-dir") from None
+        except OSError as error:
+            raise translated("read", directory, error) from error
 
     def active_number(self, fence: str) -> int | None:
         """Tell which generation is to be enforced, sound or not."""
@@ -113,13 +110,20 @@ class Store:
             raise DiskError(f"generation {number} of {fence} is damaged: {error}") from error
 
     def active(self, fence: str) -> Found:
-        """Read the generation to enforce: the active one, or the newest sound one before it."""
-        number = self.active_number(fence)
-        if number is None:
-            return Found(generation=None)
+        """Read the generation to enforce: the active one, or the newest sound one before it.
+
+        Where nothing says which one is active, the newest sound one.
+        """
+        number, numbers = self.active_number(fence), self.numbers(fence)
         damaged: list[str] = []
-        older = [one for one in self.numbers(fence) if one < number]
-        for one in [number, *reversed(older)]:
+        if number is None:
+            if not numbers:
+                return Found(generation=None)
+            damaged.append(f"the link {self.directory / fence / 'active'} leads to no generation")
+            chosen = list(reversed(numbers))
+        else:
+            chosen = [number, *reversed([one for one in numbers if one < number])]
+        for one in chosen:
             try:
                 return Found(generation=self.read(fence, one), damaged=tuple(damaged))
             except DiskError as error:
@@ -173,11 +177,15 @@ class Store:
             return None
 
     def promote(self, fence: str, number: int) -> None:
-        """Make a generation the one to enforce, from now on and at every boot."""
+        """Make a generation the one to enforce, from now on and at every boot.
+
+        What there is to tidy up afterwards can wait for the next run.
+        """
         home = self.directory / fence
         self._disk.point(home / "active", str(number))
-        self._disk.remove(home / "staged")
-        self._prune(fence, number)
+        with contextlib.suppress(DiskError, NoPermission):
+            self._disk.remove(home / "staged")
+            self._prune(fence, number)
 
     def discard(self, fence: str) -> None:
         """Remove a generation that was staged and did not become active."""
@@ -223,7 +231,7 @@ class Store:
 
     def _pointed(self, fence: str, link: str) -> int | None:
         try:
-            target = (self.directory / fence / link).readlink().name
+            target = str((self.directory / fence / link).readlink())
         except PermissionError as error:
             raise NoPermission(
                 f"cannot read {self.directory / fence}", cure="run geofence as root"

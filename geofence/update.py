@@ -13,8 +13,8 @@ from geofence.cache import Cache
 from geofence.candidate import Brought, aggregated, completed, snapshot_lists
 from geofence.compare import Change, compare
 from geofence.config import FetchLimits
-from geofence.enforce import enforced, stage
-from geofence.errors import ListRefused, NoPermission, SourceUnavailable, UsageError
+from geofence.enforce import enforced, refuse_unusable, stage
+from geofence.errors import DiskError, ListRefused, NoPermission, SourceUnavailable, UsageError
 from geofence.force import Host, OpenSets, put_in_force, repair, what_stays
 from geofence.judge import Candidate, Circumstances
 from geofence.kernel import Sets
@@ -61,39 +61,43 @@ class Outcome:
 def update(request: Request, parts: Parts) -> Outcome:
     """Fetch, judge, stage, enforce, promote. On any error what was enforced stays enforced."""
     fence, store = request.fence, parts.store
-    with what_stays(fence.name, store), parts.open_sets() as sets, locks.updater(store.prepare()):
+    with what_stays(fence.name, parts), parts.open_sets() as sets, locks.updater(store.prepare()):
         with locks.writer(store.directory):
             mended = repair(fence.name, store, sets)
         brought, warnings = _bring(request, parts, fresh=mended.generation is None, keep=True)
         with locks.writer(store.directory):
-            return _take(request, parts, sets, brought, (*mended.warnings, *warnings))
+            outcome = _take(
+                request, parts, sets, brought, (*mended.warnings, *mended.drift, *warnings)
+            )
+            return dataclasses.replace(outcome, changed=outcome.changed or mended.changed)
 
 
 def dry_run(request: Request, parts: Parts) -> Outcome:
     """Do all that an update does up to the verified set, in a private namespace; touch nothing."""
     fence = request.fence
-    with what_stays(fence.name, parts.store):
+    with what_stays(fence.name, parts):
         active, warnings = _active_as_far_as_readable(fence.name, parts.store)
         now_enforced, unread = _enforced_as_far_as_readable(fence.name, parts.open_sets)
+        drift = _drift(active, now_enforced)
         brought, brought_warnings = _bring(request, parts, fresh=active is None, keep=False)
         candidate, filled = _completed(request, brought, active)
         held = _held(fence.name, parts.store, candidate, active)
         judged: tuple[str, ...] = ()
         if not held:
-            met = _circumstances(request, parts, active, now_enforced)
+            met = _circumstances(request, parts, active, now_enforced or {})
             judged = judging.judge(fence, candidate, met)
         tried = _try_privately(fence.name, candidate.lists, parts.open_sets)
         changed = not held and (active is None or active.lists != candidate.lists)
         return Outcome(
             fence=fence.name,
-            changed=changed,
+            changed=changed or bool(drift),
             dry_run=True,
             source=brought.listing.source,
             generation=active.number if active else None,
             changes=compare(active.lists if active else {}, candidate.lists),
             origins=candidate.origins,
             warnings=(
-                *warnings, *unread, *brought_warnings, *filled, *held, *judged, *tried,
+                *warnings, *unread, *drift, *brought_warnings, *filled, *held, *judged, *tried,
             ),
             held=bool(held),
         )  # fmt: skip
@@ -127,8 +131,11 @@ def _take(
         said += put_in_force(fence.name, generation, store, sets)
         changed = True
     assert generation
-    store.confirm(fence.name, Confirmed(generation=generation.number, at=now, origins=origins))
-    store.hold(fence.name, None)
+    try:
+        store.confirm(fence.name, Confirmed(generation=generation.number, at=now, origins=origins))
+        store.hold(fence.name, None)
+    except (DiskError, NoPermission) as error:
+        said.append(f"in force, but not noted as confirmed: {error.what}")
     return dataclasses.replace(
         _outcome(request, brought, candidate, active, said),
         changed=changed,
@@ -267,12 +274,23 @@ def _active_as_far_as_readable(
     return active, tuple(f"not used: {damage}" for damage in found.damaged)
 
 
-def _enforced_as_far_as_readable(fence: str, open_sets: OpenSets) -> tuple[Lists, tuple[str, ...]]:
+def _enforced_as_far_as_readable(
+    fence: str, open_sets: OpenSets
+) -> tuple[Lists | None, tuple[str, ...]]:
+    """Read what packets meet; None where that is not permitted. Refuse what a real run would."""
     try:
         with open_sets() as sets:
+            for family in Family:
+                refuse_unusable(fence, family, sets)
             return enforced(fence, sets), ()
     except NoPermission as error:
-        return {}, (f"what the kernel enforces now was not looked at: {error.what}",)
+        return None, (f"what the kernel enforces now was not looked at: {error.what}",)
+
+
+def _drift(active: Generation | None, now_enforced: Lists | None) -> tuple[str, ...]:
+    if not active or now_enforced is None or now_enforced == active.lists:
+        return ()
+    return (f"the kernel does not hold generation {active.number}: the run would mend that",)
 
 
 def _try_privately(fence: str, lists: Lists, open_sets: OpenSets) -> tuple[str, ...]:

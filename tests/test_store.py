@@ -75,7 +75,7 @@ def test_a_staged_generation_is_not_active_and_not_counted(store, state):
     staged = stage(store)
     assert store.staged("JP") == staged
     assert (state / "JP" / "staged").readlink() == Path("1")
-    assert (store.active_number("JP"), store.numbers("JP"), store.fences()) == (None, (), ())
+    assert (store.active_number("JP"), store.numbers("JP"), store.fences()) == (None, (), ("JP",))
     assert store.active("JP").generation is None
 
 
@@ -115,7 +115,7 @@ def test_fences_do_not_see_each_other(store):
     store_generation(store)
     kr = stage(store, numbered(9), fence="KR")
     assert kr.number == 1
-    assert store.fences() == ("JP",)
+    assert store.fences() == ("JP", "KR")
     store.promote("KR", 1)
     assert store.fences() == ("JP", "KR")
     assert store.read("JP", 1).lists == LISTS

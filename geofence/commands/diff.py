@@ -31,7 +31,13 @@ def _chosen(context: Context, fence: str) -> tuple[Generation, Generation]:
         raise UsageError("diff takes two generations at most")
     active = context.store.active(fence).generation
     if active is None:
-        raise UsageError(f"{fence}: no generation is stored")
+        raise UsageError(f"{fence}: no sound generation is stored")
+    for number in numbers:
+        if number not in context.store.numbers(fence):
+            raise UsageError(
+                f"{fence}: there is no generation {number}",
+                cure="geofence history shows what there is",
+            )
     if len(numbers) == _MOST_NUMBERS:
         return context.store.read(fence, numbers[0]), context.store.read(fence, numbers[1])
     if numbers:

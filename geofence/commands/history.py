@@ -18,7 +18,8 @@ def run(context: Context) -> int:
         held = context.store.held(fence.name)
         context.say([f"{fence.name}:"])
         context.say(
-            report.history_text(number, active, generation) for number, generation in found.items()
+            [report.history_text(number, active, one) for number, one in found.items()]
+            or ["  no generation is stored"]
         )
         if held:
             context.say([f"  rolled back from {held.generation}: waiting for a different list"])

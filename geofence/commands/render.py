@@ -17,7 +17,7 @@ def run(context: Context) -> int:
     if context.options.json:
         context.document(report.document(0, ipset=texts))
     else:
-        print(*texts.values(), sep="", end="")
+        context.output.out("".join(texts.values()))
     return 0
 
 

@@ -2,9 +2,9 @@
 
 from geofence import report
 from geofence.context import Context, open_sets
-from geofence.enforce import enforced
-from geofence.errors import NoPermission, UsageError
-from geofence.model import Address, Fence, Generation, Lists
+from geofence.enforce import live
+from geofence.errors import KernelRefused, NoPermission, UsageError
+from geofence.model import Address, Family, Fence, Generation, Lists
 from geofence.prefixes import find, format_address, format_prefix, parse_address
 
 
@@ -31,9 +31,13 @@ def _lists(context: Context, fence: Fence) -> tuple[str, Lists, Generation | Non
     generation = context.store.active(fence.name).generation
     try:
         with open_sets() as sets:
-            lists = enforced(fence.name, sets)
+            found = {family: live(fence.name, family, sets) for family in Family}
     except NoPermission:
-        lists = {}
+        found = {}
+    unreadable = [one.drift for one in found.values() if one.header and one.prefixes is None]
+    if unreadable:
+        raise KernelRefused("; ".join(unreadable), cure="geofence status tells more")
+    lists = {family: one.prefixes for family, one in found.items() if one.prefixes is not None}
     if lists:
         return fence.name, lists, generation if _same(lists, generation) else None, "kernel"
     return fence.name, generation.lists if generation else {}, generation, "disk"
