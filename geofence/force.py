@@ -91,6 +91,9 @@ def repair(fence: str, store: Store, sets: Sets) -> Mended:
     if found.generation is None:
         warnings += clean(fence, sets)
         return Mended(generation=None, changed=False, warnings=tuple(warnings))
+    if store.active_number(fence) is None:
+        with contextlib.suppress(GeofenceError):
+            store.promote(fence, found.generation.number)
     _release(fence, found.generation, store)
     changed, left = enforce(fence, found.generation.lists, sets)
     return Mended(generation=found.generation, changed=changed, warnings=(*warnings, *left))

@@ -27,6 +27,7 @@ from geofence.sources.bundled import BUNDLED
 _UNIVERSE = {Family.INET: 1 << 32, Family.INET6: 1 << 125}  # all IPv4; 2000::/3, RFC 4291
 _UNIVERSE_NAME = {Family.INET: "of IPv4", Family.INET6: "of 2000::/3"}
 _ANOTHER_COUNTRY_PERCENT = 50.0
+_LEAST_SHOWN_PERCENT = 0.001
 _FUTURE = datetime.timedelta(days=1)
 _ACCEPT = "if this is right: run it again with --accept-change"
 
@@ -284,8 +285,11 @@ def _allows(lists: Lists, address: Address) -> bool:
 
 
 def _percent(value: float) -> str:
+    if 0 < value < _LEAST_SHOWN_PERCENT:
+        return f"under {_LEAST_SHOWN_PERCENT:g} %"
     return f"{value:.3g} %" if value < 1 else f"{value:.1f} %"
 
 
 def _size(family: Family, addresses: int) -> str:
-    return f"{family.in_units(addresses):,}"
+    units = family.in_units(addresses)
+    return f"{units:,}" if units or not addresses else "under 1"

@@ -22,7 +22,7 @@ def rollback(fence: Fence, number: int | None, host: Host) -> tuple[Generation, 
     with what_stays(fence.name, host), host.open_sets() as sets, locks.writer(store.directory):
         mended = repair(fence.name, store, sets)
         active = mended.generation
-        wanted = _wanted(fence.name, number, store)
+        wanted = _wanted(fence.name, number, active, store)
         met = Circumstances(
             active=None,
             origins=(),
@@ -55,8 +55,7 @@ def _hold_after(before: Held | None, active: Generation | None, wanted: Generati
     return Held(generation=newest, digests=left) if left else None
 
 
-def _wanted(fence: str, number: int | None, store: Store) -> Generation:
-    active = store.active_number(fence)
+def _wanted(fence: str, number: int | None, active: Generation | None, store: Store) -> Generation:
     if number is not None:
         if number not in store.numbers(fence):
             raise UsageError(
@@ -64,9 +63,10 @@ def _wanted(fence: str, number: int | None, store: Store) -> Generation:
             )
         return store.read(fence, number)
     for older in reversed(store.numbers(fence)):
-        if active is not None and older < active:
+        if active and older < active.number:
             with contextlib.suppress(DiskError):
                 return store.read(fence, older)
     raise UsageError(
-        f"there is no sound generation before {active}", cure="geofence history shows what there is"
+        "there is no sound generation before the active one",
+        cure="geofence history shows what there is",
     )

@@ -86,11 +86,15 @@ def dry_run(request: Request, parts: Parts) -> Outcome:
         if not held:
             met = _circumstances(request, parts, active, now_enforced or {})
             judged = judging.judge(fence, candidate, met)
+        new = not held and (active is None or active.lists != candidate.lists)
+        if (new or drift) and now_enforced is not None:
+            with parts.open_sets() as sets:
+                for family in candidate.lists:
+                    refuse_unusable(fence.name, family, sets)
         tried = _try_privately(fence.name, candidate.lists, parts.open_sets)
-        changed = not held and (active is None or active.lists != candidate.lists)
         return Outcome(
             fence=fence.name,
-            changed=changed or bool(drift),
+            changed=new or bool(drift),
             dry_run=True,
             source=brought.listing.source,
             generation=active.number if active else None,
@@ -277,11 +281,9 @@ def _active_as_far_as_readable(
 def _enforced_as_far_as_readable(
     fence: str, open_sets: OpenSets
 ) -> tuple[Lists | None, tuple[str, ...]]:
-    """Read what packets meet; None where that is not permitted. Refuse what a real run would."""
+    """Read what packets meet; None where that is not permitted."""
     try:
         with open_sets() as sets:
-            for family in Family:
-                refuse_unusable(fence, family, sets)
             return enforced(fence, sets), ()
     except NoPermission as error:
         return None, (f"what the kernel enforces now was not looked at: {error.what}",)

@@ -1,8 +1,10 @@
 """What tests run: geofence itself, and the kernel's own tools to look over its shoulder."""
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,3 +98,17 @@ def plain_list(path: Path, *prefixes: str) -> Path:
     """Write a list of prefixes."""
     path.write_text("".join(f"{prefix}\n" for prefix in prefixes))
     return path
+
+
+@contextlib.contextmanager
+def immutable(link: Path) -> Iterator[None]:
+    """Let a symbolic link not be replaced: a directory that is not empty stands in its place."""
+    target = link.readlink()
+    link.unlink()
+    (link / "in-the-way").mkdir(parents=True)
+    try:
+        yield
+    finally:
+        (link / "in-the-way").rmdir()
+        link.rmdir()
+        link.symlink_to(target)

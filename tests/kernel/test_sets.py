@@ -6,10 +6,9 @@ import time
 
 import pytest
 
-from geofence.errors import Busy, KernelRefused, NoPermission
+from geofence.errors import Busy, KernelRefused
 from geofence.kernel.ipset import KernelSets
 from geofence.kernel.messages import MESSAGE_ELEMENTS, list_message
-from geofence.kernel.namespace import privately
 from geofence.model import Family, Prefix
 from tests import lab
 from tests.fakes import FakeSets
@@ -173,14 +172,3 @@ def test_a_set_that_a_rule_uses_is_not_destroyed(real, monkeypatch):
     assert real.header("a").references == 1
     with pytest.raises(KernelRefused, match="refers to it"):
         real.destroy("a")
-
-
-def test_without_permission_it_says_so_before_anything_else(kernel):
-    def as_nobody() -> None:
-        import os
-
-        os.setresuid(65534, 65534, 65534)
-        KernelSets()
-
-    with pytest.raises(NoPermission, match="CAP_NET_ADMIN"):
-        privately(as_nobody)

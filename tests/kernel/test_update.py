@@ -545,3 +545,115 @@ def test_lists_are_not_played_back(geofence, kernel, registry, updates, status):
         more = ["--family", *family] if family else []
         answer = geofence("update", "--country", "LI", "--from", registry(date), *more)
     assert answer.status == status, answer.err
+
+
+def test_a_rollback_that_cannot_be_promoted_leaves_what_was_enforced(update, lists, geofence):
+    update(lists[0])
+    update(lists[1])
+    before = lab.saved_entries("geofence-LI-inet")
+    home = geofence.state / "LI"
+    with lab.immutable(home / "active"):
+        answer = geofence("rollback")
+    assert answer.status in (74, 77)
+    assert "still enforcing generation 2" in answer.err
+    assert lab.saved_entries("geofence-LI-inet") == before
+    assert geofence("status").status == 0
+
+
+def test_a_first_update_that_cannot_be_promoted_leaves_no_set(update, lists, geofence):
+    (geofence.state / "LI" / "active").mkdir(parents=True)
+    answer = update(lists[0])
+    assert answer.status == 74
+    assert "no list of LI is in force, and nothing was changed" in answer.err
+    assert lab.set_names() == []
+
+
+def test_what_is_still_in_force_is_read_from_the_kernel(update, lists):
+    update(lists[0])
+    lab.run("ipset", "destroy")
+    lab.run("ipset", "create", "geofence-LI-inet", "hash:ip")
+    answer = update(lists[1])
+    assert answer.status == 71
+    assert "generation 1 is stored, and the kernel does not hold it" in answer.err
+
+
+@pytest.mark.parametrize("how", ["removed", "to-itself", "elsewhere"])
+def test_a_lost_link_to_the_active_generation_hides_nothing(update, lists, geofence, how):
+    update(lists[0])
+    update(lists[1])
+    link = geofence.state / "LI" / "active"
+    link.unlink()
+    if how != "removed":
+        link.symlink_to({"to-itself": "active", "elsewhere": "/etc"}[how])
+    lab.run("ipset", "destroy")
+    answer = geofence("restore")
+    assert answer.status == 0
+    assert "active leads to no generation" in answer.err
+    assert "198.50.0.0/24" in lab.saved_entries("geofence-LI-inet")
+    assert active(geofence.state) == "2"
+
+
+def test_a_first_update_that_was_killed_is_finished_by_restore(update, lists, geofence):
+    update(lists[0])
+    home = geofence.state / "LI"
+    (home / "active").rename(home / "staged")  # as after SIGKILL between swap and promote
+    assert "an interrupted update to generation 1 was finished" in geofence("restore").err
+    assert active(geofence.state) == "1"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "status", "said"),
+    [
+        pytest.param("ipset destroy", 0, "the run would mend that", id="sets-destroyed"),
+        pytest.param(
+            "ipset destroy; ipset create geofence-LI-inet hash:ip", 71, "of type", id="other-type"
+        ),
+        pytest.param(
+            "ipset create geofence-LI-inet-next hash:net; iptables-nft -A INPUT -m set"
+            " --match-set geofence-LI-inet-next src",
+            71,
+            "geofence-LI-inet-next is in use",
+            id="staging-in-use",
+        ),
+    ],
+)
+def test_a_dry_run_sees_what_the_real_run_would_meet(update, lists, prepare, status, said):
+    update(lists[0])
+    lab.run("sh", "-c", prepare)
+    first = update(lists[0], "--dry-run")
+    for path in lists:
+        dry, real = update(path, "--dry-run"), update(path)
+        assert dry.status == real.status
+    assert (dry.status, said in dry.err + first.err) == (status, True), dry.err
+
+
+def test_what_somebody_changed_in_the_kernel_is_mended_and_told(update, lists):
+    update(lists[0])
+    lab.run("ipset", "add", "geofence-LI-inet", "8.8.8.0/24")
+    answer = update(lists[0], "--json")
+    assert "the kernel did not hold generation 1: it does again" in answer.err
+    assert answer.document["changed"] is True
+    assert "8.8.8.0/24" not in lab.saved_entries("geofence-LI-inet")
+
+
+def test_a_first_list_without_the_owner_warns_him(update, lists, monkeypatch):
+    monkeypatch.setenv("SSH_CONNECTION", "8.8.8.8 50000 192.0.2.1 22")
+    answer = update(lists[0])
+    assert answer.status == 0
+    assert "8.8.8.8 has an SSH session to this host now and is not in the list" in answer.err
+
+
+def test_test_does_not_guess_what_a_foreign_set_does(update, lists, geofence):
+    update(lists[0])
+    lab.run("ipset", "destroy", "geofence-LI-inet")
+    lab.run("ipset", "create", "geofence-LI-inet", "hash:ip")
+    answer = geofence("test", "8.8.8.8")
+    assert answer.status == 71
+    assert "is of type hash:ip" in answer.err
+
+
+def test_a_state_directory_that_is_a_file_is_an_error_of_the_disk(geofence, kernel):
+    geofence.state.write_text("")
+    for verb in ("status", "restore", "history"):
+        answer = geofence(verb)
+        assert (answer.status, "is no directory" in answer.err) == (74, True)
