@@ -1,6 +1,7 @@
 """A directory for unfinished downloads, gone afterwards, also if the run was killed."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from geofence.disk import refusals
 
+_TRIES = 5
 _PREFIX = ".geofence-download-"
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -32,11 +34,13 @@ def scratch() -> Iterator[Path]:
 
 def _locked_directory() -> tuple[Path, int]:
     """Make a directory and lock it; another one if a sweeping run came in between."""
-    while True:
+    for _ in range(_TRIES):
         path = Path(tempfile.mkdtemp(prefix=_PREFIX))
         lock = _lock(path)
         if lock is not None:
             return path, lock
+        shutil.rmtree(path, ignore_errors=True)
+    raise OSError(errno.ENOLCK, "directories cannot be locked there")
 
 
 def _sweep(parent: Path) -> None:
