@@ -13,12 +13,11 @@ from geofence.cache import Cache
 from geofence.candidate import Brought, aggregated, completed, snapshot_lists
 from geofence.compare import Change, compare
 from geofence.config import FetchLimits
-from geofence.enforce import enforced, refuse_unusable, stage
+from geofence.enforce import enforced
 from geofence.errors import DiskError, ListRefused, NoPermission, SourceUnavailable, UsageError
-from geofence.force import Host, OpenSets, put_in_force, repair, what_stays
+from geofence.force import Host, put_in_force, repair, what_stays
 from geofence.judge import Candidate, Circumstances
 from geofence.kernel import Sets
-from geofence.kernel.namespace import NoNamespace, privately
 from geofence.model import Family, Fence, Generation, Lists, Origin
 from geofence.prefixes import digest
 from geofence.sources import bundled
@@ -64,7 +63,7 @@ def update(request: Request, parts: Parts) -> Outcome:
     with what_stays(fence.name, parts), parts.open_sets() as sets, locks.updater(store.prepare()):
         with locks.writer(store.directory):
             mended = repair(fence.name, store, sets)
-        brought, warnings = _bring(request, parts, fresh=mended.generation is None, keep=True)
+        brought, warnings = bring(request, parts, fresh=mended.generation is None, keep=True)
         with locks.writer(store.directory):
             outcome = _take(
                 request, parts, sets, brought, (*mended.warnings, *mended.drift, *warnings)
@@ -72,53 +71,18 @@ def update(request: Request, parts: Parts) -> Outcome:
             return dataclasses.replace(outcome, changed=outcome.changed or mended.changed)
 
 
-def dry_run(request: Request, parts: Parts) -> Outcome:
-    """Do all that an update does up to the verified set, in a private namespace; touch nothing."""
-    fence = request.fence
-    with what_stays(fence.name, parts):
-        active, warnings = _active_as_far_as_readable(fence.name, parts.store)
-        now_enforced, unread = _enforced_as_far_as_readable(fence.name, parts.open_sets)
-        drift = _drift(active, now_enforced)
-        brought, brought_warnings = _bring(request, parts, fresh=active is None, keep=False)
-        candidate, filled = _completed(request, brought, active)
-        held = _held(fence.name, parts.store, candidate, active)
-        judged: tuple[str, ...] = ()
-        if not held:
-            met = _circumstances(request, parts, active, now_enforced or {})
-            judged = judging.judge(fence, candidate, met)
-        new = not held and (active is None or active.lists != candidate.lists)
-        if (new or drift) and now_enforced is not None:
-            with parts.open_sets() as sets:
-                for family in candidate.lists:
-                    refuse_unusable(fence.name, family, sets)
-        tried = _try_privately(fence.name, candidate.lists, parts.open_sets)
-        return Outcome(
-            fence=fence.name,
-            changed=new or bool(drift),
-            dry_run=True,
-            source=brought.listing.source,
-            generation=active.number if active else None,
-            changes=compare(active.lists if active else {}, candidate.lists),
-            origins=candidate.origins,
-            warnings=(
-                *warnings, *unread, *drift, *brought_warnings, *filled, *held, *judged, *tried,
-            ),
-            held=bool(held),
-        )  # fmt: skip
-
-
 def _take(
     request: Request, parts: Parts, sets: Sets, brought: Brought, warnings: Sequence[str]
 ) -> Outcome:
     """Judge what was brought, and put it in force if it is new."""
     fence, store, now = request.fence, parts.store, parts.now()
-    active = _as_confirmed(store.active(fence.name).generation, fence.name, store)
-    candidate, filled = _completed(request, brought, active)
-    held = _held(fence.name, store, candidate, active)
+    active = as_confirmed(store.active(fence.name).generation, fence.name, store)
+    candidate, filled = complete(request, brought, active)
+    held = said_if_held(fence.name, store, candidate, active)
     if held and active:
         kept = Candidate(lists=active.lists, shares={}, origins=active.origins)
         return _outcome(request, brought, kept, active, (*warnings, *filled, *held), held=True)
-    met = _circumstances(request, parts, active, enforced(fence.name, sets))
+    met = circumstances(request, parts, active, enforced(fence.name, sets))
     judged = judging.judge(fence, candidate, met)
     origins = judging.confirmed_origins(candidate.origins, met.origins, met.today)
     said = [*warnings, *filled, *judged]
@@ -147,7 +111,7 @@ def _take(
     )
 
 
-def _bring(
+def bring(
     request: Request, parts: Parts, *, fresh: bool, keep: bool
 ) -> tuple[Brought, tuple[str, ...]]:
     """Fetch, parse, aggregate. On a host without any list the bundled snapshot may serve."""
@@ -197,16 +161,18 @@ def _bundled_instead(
     return brought, (note, *brought.warnings)
 
 
-def _completed(
+def complete(
     request: Request, brought: Brought, active: Generation | None
 ) -> tuple[Candidate, tuple[str, ...]]:
+    """Make a candidate of the whole fence of what was brought, and what was not."""
     restricted = bool(request.families or request.fence.families)
     return completed(brought, request.fence, active, restricted=restricted)
 
 
-def _circumstances(
+def circumstances(
     request: Request, parts: Parts, active: Generation | None, now_enforced: Lists
 ) -> Circumstances:
+    """Gather everything that the judge looks at beside the candidate."""
     fence = request.fence
     snapshot: Lists = {}
     if active is None or set(active.lists) != set(Family):
@@ -223,7 +189,7 @@ def _circumstances(
     )
 
 
-def _held(
+def said_if_held(
     fence: str, store: Store, candidate: Candidate, active: Generation | None
 ) -> tuple[str, ...]:
     """Say so if this is a list that was rolled back."""
@@ -259,52 +225,9 @@ def _outcome(
     )
 
 
-def _as_confirmed(active: Generation | None, fence: str, store: Store) -> Generation | None:
+def as_confirmed(active: Generation | None, fence: str, store: Store) -> Generation | None:
     """Give the active generation the origins that its publishers last confirmed it with."""
     confirmed = store.confirmed(fence)
     if active and confirmed and confirmed.generation == active.number:
         return dataclasses.replace(active, origins=confirmed.origins)
     return active
-
-
-def _active_as_far_as_readable(
-    fence: str, store: Store
-) -> tuple[Generation | None, tuple[str, ...]]:
-    try:
-        found = store.active(fence)
-    except NoPermission as error:
-        return None, (f"judged as on a fresh host: {error.what}",)
-    active = _as_confirmed(found.generation, fence, store)
-    return active, tuple(f"not used: {damage}" for damage in found.damaged)
-
-
-def _enforced_as_far_as_readable(
-    fence: str, open_sets: OpenSets
-) -> tuple[Lists | None, tuple[str, ...]]:
-    """Read what packets meet; None where that is not permitted."""
-    try:
-        with open_sets() as sets:
-            return enforced(fence, sets), ()
-    except NoPermission as error:
-        return None, (f"what the kernel enforces now was not looked at: {error.what}",)
-
-
-def _drift(active: Generation | None, now_enforced: Lists | None) -> tuple[str, ...]:
-    if not active or now_enforced is None or now_enforced == active.lists:
-        return ()
-    return (f"the kernel does not hold generation {active.number}: the run would mend that",)
-
-
-def _try_privately(fence: str, lists: Lists, open_sets: OpenSets) -> tuple[str, ...]:
-    """Load and verify the candidate's sets where no packet is; say so if that is not permitted."""
-
-    def trial() -> None:
-        with open_sets() as sets:
-            for prefixes in lists.values():
-                stage(fence, prefixes, sets)
-
-    try:
-        privately(trial)
-    except NoNamespace as error:
-        return (f"not tried: loading the sets in a private network namespace ({error})",)
-    return ()

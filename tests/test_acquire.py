@@ -52,7 +52,7 @@ class Registries:
     warnings: tuple[str, ...] = ()
 
     def parse(self, documents: Iterable[Document], countries: frozenset[str]) -> Listing:
-        raise NotImplementedError
+        raise AssertionError("what is brought here is not parsed")
 
 
 @dataclasses.dataclass

@@ -7,11 +7,12 @@ from geofence import config, report
 from geofence.cache import Cache
 from geofence.config import FetchLimits
 from geofence.context import Context, open_sets
+from geofence.dryrun import dry_run
 from geofence.errors import ConfigError, GeofenceError, UsageError
 from geofence.model import Family, Fence
 from geofence.peers import ssh_peers
 from geofence.progress import bars
-from geofence.update import Outcome, Parts, Request, dry_run, update
+from geofence.update import Outcome, Parts, Request, update
 
 _LEAST_REACH_SECONDS = 1.0
 
