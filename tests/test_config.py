@@ -336,3 +336,29 @@ def test_a_file_that_somebody_else_may_write_is_refused(file, uid, gid, mode, go
     else:
         with pytest.raises(ConfigError, match="others than root may write it"):
             load(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        pytest.param(
+            '[fence.JP]\ncountries = ["JP"]\nsource = "nope"\n',
+            "geofence.toml:3: fence.JP.source: there is no source 'nope'; known: rir",
+            id="unknown-source",
+        ),
+        pytest.param(
+            '[fence.JP]\ncountries = ["JP"]\nsource = "plain"\n',
+            "geofence.toml:1: fence.JP.origins: source plain has no address of its own",
+            id="plain-from-nowhere",
+        ),
+        pytest.param(
+            '[fetch]\nproxy = "ftp://proxy"\n',
+            "geofence.toml:2: fetch.proxy: 'ftp://proxy' is not http://host:port",
+            id="proxy",
+        ),
+    ],
+)
+def test_what_could_only_fail_at_the_update_is_refused_when_it_is_read(text, complaint):
+    with pytest.raises(ConfigError) as refused:
+        parse(text, Path("geofence.toml"))
+    assert refused.value.what.startswith(complaint)

@@ -10,7 +10,8 @@ from geofence.enforce import enforce, enforced
 from geofence.errors import DiskError
 from geofence.force import Host, fallback_fence, repair, restore
 from geofence.model import Family, Fence, Prefix, PrefixList
-from geofence.store import Store
+from geofence.prefixes import digest
+from geofence.store import Held, Store
 from tests.fakes import FakeSets
 from tests.test_enforce import NEW, OLD
 
@@ -71,6 +72,17 @@ def test_a_staged_generation_cut_by_a_crash_is_discarded(store, sets):
     enforce("X", NEW, sets)
     repair("X", store, sets)
     assert (store.active_number("X"), enforced("X", sets)) == (1, OLD)
+
+
+def test_the_active_list_is_not_held_after_a_rollback_that_was_killed(store, sets):
+    stored(store, OLD)
+    stored(store, NEW)
+    store.hold("X", Held(generation=2, digests=("another", digest(NEW))))
+    repair("X", store, sets)
+    assert store.held("X") == Held(generation=2, digests=("another",))
+    store.hold("X", Held(generation=2, digests=(digest(NEW),)))
+    repair("X", store, sets)
+    assert store.held("X") is None
 
 
 def host(store, sets):
