@@ -90,6 +90,9 @@ def parser() -> _Parser:
     verb("history", "list the stored generations; * marks the active one")
     back = verb("rollback", "enforce an older generation until the publisher serves another list")
     back.add_argument("number", nargs="?", type=_number, metavar="N", help="default: one back")
+    _switch_arguments(verb("enable", "put the fence's chain into INPUT, if a rehearsal allows it"))
+    verb("disable", "take out exactly what enable put in")
+    _switch_arguments(verb("repair", "put back what another tool took away of an enabled fence"))
     render = verb("render", "print what would be loaded")
     render.add_argument("what", choices=["ipset"])
     return top
@@ -142,9 +145,20 @@ def _update_arguments(update: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _switch_arguments(switch: argparse.ArgumentParser) -> None:
+    switch.add_argument(
+        "--confirm", type=_number, metavar="SECONDS",
+        help="bring the old rules back after so many seconds, unless: geofence confirm",
+    )  # fmt: skip
+    switch.add_argument(
+        "--without-rehearsal", action="store_true",
+        help="apply the rules although nothing has proved them",
+    )  # fmt: skip
+
+
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no generation's number")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
     return int(text)
 
 

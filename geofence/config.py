@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from geofence import codec, sources
 from geofence.errors import ConfigError, UsageError
-from geofence.model import Family, Fence, Limits
-from geofence.prefixes import parse_address
+from geofence.model import Family, Fence, Forward, Limits, OnMissing, Private, Style
+from geofence.prefixes import parse_address, parse_trusted
 
 DEFAULT_PATH = Path("/etc/geofence/geofence.toml")
 _CURE = "nothing was changed; mend the file and run again"
@@ -23,6 +23,8 @@ _FENCE_NAME = re.compile(r"[A-Z][A-Z0-9-]{0,10}", re.ASCII)  # set names end at 
 _COUNTRY = re.compile(r"[A-Za-z]{2}", re.ASCII)
 _TABLE_LINE = re.compile(r"\s*\[+([^\]=]+)\]")
 _KEY_LINE = re.compile(r"""\s*([\w."'\s-]+?)\s*=""")
+_CHAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,27}", re.ASCII)  # iptables(8)
+_INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}\+?", re.ASCII)  # + at the end: any that begin so
 _ALIASES = {"UK": "GB"}  # the registries write GB, ISO 3166-1
 
 T = TypeVar("T")
@@ -63,11 +65,20 @@ class _FenceTable:
     families: list[Family] = dataclasses.field(default_factory=list)
     must_allow: list[str] = dataclasses.field(default_factory=list)
     must_not_allow: list[str] = dataclasses.field(default_factory=list)
+    style: Style = Style.GATE
+    target: str = ""
+    position: int = 1
+    private: Private = Private.RETURN
+    forward: Forward = Forward.NONE
+    outside: list[str] = dataclasses.field(default_factory=list)
+    on_missing: OnMissing | None = None  # none: as the whole file says
     judge: Limits | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
+    trusted: list[str] = dataclasses.field(default_factory=list)
+    on_missing: OnMissing = OnMissing.BUNDLED
     fence: dict[str, _FenceTable] = dataclasses.field(default_factory=dict)
     judge: Limits = Limits()
     fetch: FetchLimits = FetchLimits()
@@ -80,6 +91,8 @@ class Config:
 
     path: Path | None = None  # none: there is no file
     fences: tuple[Fence, ...] = ()
+    trusted: tuple[str, ...] = ()  # prefixes, addresses, and @FILE for a file of them
+    on_missing: OnMissing = OnMissing.BUNDLED
     limits: Limits = Limits()
     fetch: FetchLimits = FetchLimits()
     store: StoreLimits = StoreLimits()
@@ -111,10 +124,19 @@ def parse(text: str, path: Path) -> Config:
         file = _file(tables)
         _require_positive(file)
         _require_proxy(file)
+        _require_trusted(file)
         fences = tuple(_fence(name, table, file, tables) for name, table in file.fence.items())
     except ValueError as error:
         raise ConfigError(f"{path}{_line_of(text, str(error))}: {error}", cure=_CURE) from error
-    return Config(path=path, fences=fences, limits=file.judge, fetch=file.fetch, store=file.store)
+    return Config(
+        path=path,
+        fences=fences,
+        trusted=tuple(file.trusted),
+        on_missing=file.on_missing,
+        limits=file.judge,
+        fetch=file.fetch,
+        store=file.store,
+    )
 
 
 def fence_of_countries(codes: list[str], config: Config) -> Fence:
@@ -188,6 +210,7 @@ def _fence(name: str, table: _FenceTable, file: _File, tables: Mapping[str, Any]
     for key in ("must_allow", "must_not_allow"):
         for address in getattr(table, key):
             _named(f"{where}.{key}", parse_address, address)
+    _require_rules(where, table)
     own = tables["fence"][name].get("judge", {})
     return Fence(
         name=name,
@@ -198,7 +221,43 @@ def _fence(name: str, table: _FenceTable, file: _File, tables: Mapping[str, Any]
         must_allow=tuple(table.must_allow),
         must_not_allow=tuple(table.must_not_allow),
         limits=dataclasses.replace(file.judge, **own),
+        style=table.style,
+        target=table.target,
+        position=table.position,
+        private=table.private,
+        forward=table.forward,
+        outside=tuple(dict.fromkeys(table.outside)),
+        on_missing=table.on_missing or file.on_missing,
     )
+
+
+def _require_rules(where: str, table: _FenceTable) -> None:
+    """Refuse what makes no chain, or one that would do another thing than it says."""
+    gate = table.style is Style.GATE
+    if gate and table.target:
+        raise ValueError(f"{where}.target: only style allow has a target")
+    if not gate and not _CHAIN.fullmatch(table.target):
+        raise ValueError(
+            f"{where}.target: style allow needs the name of the chain that its members go to,"
+            f" and {table.target!r} is none"
+        )
+    if table.position < 1:
+        raise ValueError(f"{where}.position: {table.position} is out of range; the first rule is 1")
+    if table.forward and not gate:
+        raise ValueError(f"{where}.forward: style allow drops nothing; forwarding needs a gate")
+    if table.forward and not table.outside:
+        raise ValueError(f'{where}.outside: name the outside interface, as in ["eth0"]')
+    if table.outside and not table.forward:
+        raise ValueError(f"{where}.outside: is about forwarded traffic, and forward is not set")
+    for interface in table.outside:
+        if not _INTERFACE.fullmatch(interface):
+            raise ValueError(f"{where}.outside: {interface!r} is no name of an interface")
+
+
+def _require_trusted(file: _File) -> None:
+    for entry in file.trusted:
+        if not entry.startswith("@"):
+            _named("trusted", parse_trusted, entry)
 
 
 def _named(where: str, read: Any, value: Any) -> Any:

@@ -1,21 +1,30 @@
 """What every verb is told: its options, the configuration, where things are, how to speak."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from geofence import codec, config, report
 from geofence.disk import Disk
 from geofence.errors import GeofenceError, UsageError
 from geofence.force import Host, fallback_fence
-from geofence.kernel import Sets
-from geofence.model import Fence
-from geofence.output import Output
 from geofence.peers import ssh_peers
 from geofence.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from geofence.kernel import Sets
+    from geofence.model import Fence
+    from geofence.output import Output
+    from geofence.switch import Firewall
+    from geofence.trusted import Trusted
 
 _STATE = Path("/var/lib/geofence")
 _CACHE = Path("/var/cache/geofence")
@@ -40,11 +49,31 @@ class Context:
         """Assemble the real parts that need no network."""
         return Host(store=self.store, open_sets=open_sets, peers=ssh_peers, now=self.now)
 
+    def firewall(self) -> Firewall:
+        """Assemble the real parts that switch rules."""
+        from geofence.switch import Firewall
+
+        return Firewall(
+            store=self.store,
+            open_sets=open_sets,
+            peers=ssh_peers,
+            now=self.now,
+            disk=self.disk,
+            trusted=self.trusted,
+        )
+
+    def trusted(self) -> Trusted:
+        """Give the addresses that always pass: configured, and let in by hand."""
+        from geofence import trusted
+
+        directory = (self.config.path or config.DEFAULT_PATH).parent
+        prefixes = trusted.configured(self.config.trusted, directory)
+        passes = trusted.Passes(self.state_dir, self.disk).read(self.now())
+        return trusted.together(prefixes, passes)
+
     def fences(self) -> tuple[Fence, ...]:
         """Give the fences that a verb is about: --fence, else the configured and the stored."""
-        known = {fence.name: fence for fence in self.config.fences}
-        for name in self.store.fences():
-            known.setdefault(name, fallback_fence(name))
+        known = {fence.name: fence for fence in self.all_fences()}
         if self.options.fence is None:
             return tuple(known.values())
         if self.options.fence not in known:
@@ -53,6 +82,15 @@ class Context:
                 cure=f"known: {', '.join(known)}" if known else "none is configured or stored",
             )
         return (known[self.options.fence],)
+
+    def all_fences(self) -> tuple[Fence, ...]:
+        """Give every fence, configured or stored."""
+        known = {fence.name: fence for fence in self.config.fences}
+        for name in self.store.fences():
+            fence = fallback_fence(name)
+            fence = dataclasses.replace(fence, on_missing=self.config.on_missing)
+            known.setdefault(name, fence)
+        return tuple(known.values())
 
     def some_fences(self) -> tuple[Fence, ...]:
         """Give the fences that a verb is about, at least one."""

@@ -104,7 +104,9 @@ def refuse_unusable(fence: str, family: Family, sets: Sets) -> None:
         )
 
 
-def refuse_foreign(name: str, family: Family, header: Header | None) -> None:
+def refuse_foreign(
+    name: str, family: Family, header: Header | None, *, timed: bool = False
+) -> None:
     """Refuse a set of that name that is not ours to swap: it would change what rules mean."""
     if header is None:
         return
@@ -113,8 +115,10 @@ def refuse_foreign(name: str, family: Family, header: Header | None) -> None:
         wrong = f"is of type {header.type}, not {SET_TYPE}"
     elif header.family is not family:
         wrong = f"is of family {header.family}, not {family}"
-    elif header.timeout:
+    elif header.timeout and not timed:
         wrong = "has a timeout: its entries expire"
+    elif timed and not header.timeout:
+        wrong = "has no timeouts"
     if wrong:
         raise KernelRefused(
             f"the set {name} {wrong}",

@@ -7,7 +7,6 @@ download needs.
 import contextlib
 import dataclasses
 import datetime
-import signal
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
@@ -18,11 +17,10 @@ from geofence.kernel import Sets
 from geofence.model import Address, Family, Fence, Generation, Lists, set_name
 from geofence.prefixes import digest
 from geofence.store import Store
+from geofence.unparted import unparted
 
 OpenSets = Callable[[], contextlib.AbstractContextManager[Sets]]
 """Open the kernel's sets of this network namespace. Raises NoPermission, KernelRefused."""
-
-_SIGNALS_THAT_WAIT = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +112,7 @@ def put_in_force(fence: str, generation: Generation, store: Store, sets: Sets) -
     before = enforced(fence, sets)
     there = [name for name in _names(fence) if sets.header(name)]
     try:
-        with _unparted():
+        with unparted():
             _, left = enforce(fence, generation.lists, sets)
             store.promote(fence, generation.number)
     except BaseException:
@@ -180,16 +178,6 @@ def fallback_fence(name: str) -> Fence:
     codes = name.split("-")
     named = all(len(code) == len("CC") and code.isalpha() for code in codes)
     return Fence(name=name, countries=tuple(codes) if named else ())
-
-
-@contextlib.contextmanager
-def _unparted() -> Iterator[None]:
-    """Let no signal end the process between swap and promote; it is delivered afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS_THAT_WAIT)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _enforce_snapshot(fence: Fence, sets: Sets, warnings: tuple[str, ...]) -> Mended:

@@ -84,6 +84,36 @@ class Limits:
     max_backdate_days: int = 3  # registries' servers are not in step
 
 
+class Style(enum.StrEnum):
+    """What the chain of a fence does: narrow what the host lets in, or let in what it drops."""
+
+    GATE = "gate"
+    ALLOW = "allow"
+
+
+class Private(enum.StrEnum):
+    """What a gate does with private, unique local and link-local sources (RFC 1918, 4193, 4291)."""
+
+    RETURN = "return"
+    JUDGE = "judge"
+
+
+class Forward(enum.StrEnum):
+    """Where forwarded traffic meets the fence, if at all."""
+
+    NONE = ""
+    FORWARD = "FORWARD"
+    DOCKER_USER = "DOCKER-USER"
+
+
+class OnMissing(enum.StrEnum):
+    """What serves at boot when nothing sound is stored of a fence."""
+
+    BUNDLED = "bundled"
+    TRUSTED_ONLY = "trusted-only"
+    OPEN = "open"
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
     """A name, the countries it lets in, and where their list comes from."""
@@ -96,6 +126,13 @@ class Fence:
     must_allow: tuple[str, ...] = ()
     must_not_allow: tuple[str, ...] = ()
     limits: Limits = Limits()
+    style: Style = Style.GATE
+    target: str = ""  # of style allow: where the fence's members go
+    position: int = 1  # of the jump in INPUT, from 1
+    private: Private = Private.RETURN
+    forward: Forward = Forward.NONE
+    outside: tuple[str, ...] = ()  # interfaces by which forwarded traffic comes in
+    on_missing: OnMissing = OnMissing.BUNDLED
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,3 +183,13 @@ def staging_name(set_name: str) -> str:
 def set_name(fence: str, family: Family) -> str:
     """Name the kernel set of a fence; at most 31 bytes with ``-next``, ipset(8)."""
     return f"geofence-{fence}-{family}"
+
+
+def trusted_name(family: Family) -> str:
+    """Name the kernel set of the addresses that always pass."""
+    return f"geofence-trusted-{family}"
+
+
+def chain_name(fence: str) -> str:
+    """Name the chain of a fence; at most 28 bytes, iptables(8)."""
+    return f"ALLOW-{fence}-INPUT"

@@ -27,6 +27,16 @@ def ssh_peers() -> frozenset[Address]:
     return frozenset([peer for peer, _ in connections] + [*_established(ports)])
 
 
+def by_ssh() -> bool:
+    """Tell whether somebody runs us through SSH."""
+    return any(True for _ in _ssh_connections())
+
+
+def ssh_ports() -> frozenset[int]:
+    """Give the ports that people come to by SSH: those of the sessions above us, and 22."""
+    return frozenset({port for _, port in _ssh_connections()} | {_SSH_PORT})
+
+
 def _ssh_connections() -> Iterator[tuple[Address, int]]:
     """Read SSH_CONNECTION of this process and of those above it: peer, and our port."""
     pid = os.getpid()

@@ -49,6 +49,21 @@ def parse_address(text: str) -> tuple[Family, int]:
         raise ValueError(f"{quote(text)} is not an IPv4 or IPv6 address") from None
 
 
+def parse_trusted(text: str) -> tuple[Family, Prefix]:
+    """Read a prefix, or an address as the prefix that holds it alone; none that holds everybody.
+
+    Raises ValueError with a complaint that quotes the text.
+    """
+    if "/" in text:
+        family, prefix = parse_prefix(text)
+    else:
+        family, address = parse_address(text)
+        prefix = Prefix(address, family.bits)
+    if not prefix.length:
+        raise ValueError(f"{quote(text)} would trust everybody")
+    return family, prefix
+
+
 def parse_ipv4(text: str) -> int:
     """Read an IPv4 address as an integer. Raises ValueError that quotes the text."""
     return _address(Family.INET, text)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # the boot path reports too, and must not import what a downl
     from geofence.compare import Change
     from geofence.enforce import Live
     from geofence.errors import GeofenceError
+    from geofence.switch import Switched
     from geofence.update import Outcome
 
 SCHEMA = 1
@@ -129,6 +130,43 @@ def status_text(status: FenceStatus) -> list[str]:
     if not status.drift:
         lines.append("  the kernel holds what the disk says")
     return lines
+
+
+def switched_text(names: str, done: Switched) -> list[str]:
+    """Tell that fences are enabled."""
+    where = " and ".join(done.tables)
+    state = "is enabled" if done.changed else "is enabled, as it was"
+    lines = [f"{names}: {state}, in {where}"]
+    if done.report:
+        lines.append(
+            f"  rehearsed with {done.report.packets:,} packets in {done.report.seconds:.1f} s"
+        )
+    if done.confirm_seconds is not None:
+        lines.append(
+            f"  the old rules come back in {done.confirm_seconds} s unless you say, from a new"
+            " session: geofence confirm"
+        )
+    return lines
+
+
+def disabled_text(names: str, done: Switched) -> list[str]:
+    """Tell that fences are disabled."""
+    if not done.changed:
+        return [f"{names}: no rule of it was there" if names else "no fence is enabled"]
+    return [f"{names}: is disabled: its chain and jumps are gone from {', '.join(done.tables)}"]
+
+
+def switched_document(names: Sequence[str], done: Switched) -> Document:
+    """Give the facts of fences that were switched on or off."""
+    return document(
+        0,
+        fences=list(names),
+        changed=done.changed,
+        tables=list(done.tables),
+        rehearsed=done.report.packets if done.report else None,
+        confirm_seconds=done.confirm_seconds,
+        warnings=list(done.warnings),
+    )
 
 
 def history_facts(number: int, active: int | None, found: Generation | str) -> Document:

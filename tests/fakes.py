@@ -29,7 +29,7 @@ class FakeSets:
         found = self.held.get(name)
         return replace(found.header, entries=len(found.elements)) if found else None
 
-    def create(self, name: str, family: Family, entries: int) -> None:
+    def create(self, name: str, family: Family, entries: int, *, timed: bool = False) -> None:
         if name in self.held:
             raise KernelRefused(f"cannot create the set {name}: a set of that name exists")
         header = Header(
@@ -38,12 +38,16 @@ class FakeSets:
             entries=0,
             references=0,
             maxelem=ipsetfile.maxelem(entries),
-            timeout=False,
+            timeout=timed,
             memory_bytes=0,
         )
         self.held[name] = _Set(header)
 
-    def add(self, name: str, family: Family, prefixes: Sequence[Prefix]) -> None:
+    def add(
+        self, name: str, family: Family, prefixes: Sequence[Prefix], timeouts: Sequence[int] = ()
+    ) -> None:
+        if timeouts and not self._found(name).header.timeout:
+            raise KernelRefused(f"cannot add to the set {name}: it has no timeouts")
         found = self._found(name)
         for prefix in prefixes:
             full = len(found.elements) >= found.header.maxelem

@@ -28,11 +28,13 @@ class Sets(Protocol):
     def header(self, name: str) -> Header | None:
         """Read a set's header; None if there is no such set."""
 
-    def create(self, name: str, family: Family, entries: int) -> None:
-        """Create an empty set with room for twice as many entries."""
+    def create(self, name: str, family: Family, entries: int, *, timed: bool = False) -> None:
+        """Create an empty set with room for twice as many entries; timed: each may expire."""
 
-    def add(self, name: str, family: Family, prefixes: Sequence[Prefix]) -> None:
-        """Add prefixes to a set, many in one message."""
+    def add(
+        self, name: str, family: Family, prefixes: Sequence[Prefix], timeouts: Sequence[int] = ()
+    ) -> None:
+        """Add prefixes to a set, many in one message; timeouts in seconds, 0 for never."""
 
     def read(self, name: str, family: Family) -> tuple[Prefix, ...]:
         """Read a set's elements, in address order."""

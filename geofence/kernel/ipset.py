@@ -97,8 +97,8 @@ class KernelSets:
             memory_bytes=data.get_attr("IPSET_ATTR_MEMSIZE") or 0,
         )
 
-    def create(self, name: str, family: Family, entries: int) -> None:
-        """Create an empty set with room for twice as many entries."""
+    def create(self, name: str, family: Family, entries: int, *, timed: bool = False) -> None:
+        """Create an empty set with room for twice as many entries; timed: each may expire."""
         with _refusal(f"create the set {name}"):
             self._ipset.create(
                 name,
@@ -106,11 +106,14 @@ class KernelSets:
                 family=family.af,
                 hashsize=ipsetfile.hashsize(entries),
                 maxelem=ipsetfile.maxelem(entries),
+                timeout=0 if timed else None,
             )
 
-    def add(self, name: str, family: Family, prefixes: Sequence[Prefix]) -> None:
+    def add(
+        self, name: str, family: Family, prefixes: Sequence[Prefix], timeouts: Sequence[int] = ()
+    ) -> None:
         """Add prefixes to a set, a thousand a message, each message acknowledged."""
-        for message in add_messages(name, family, prefixes):
+        for message in add_messages(name, family, prefixes, timeouts):
             with _refusal(f"add to the set {name}"):
                 self._bulk.send(message)
                 ((_, payload),) = messages(self._bulk.recv(_RECEIVE_BYTES))

@@ -18,7 +18,7 @@ _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_DUMP = 0x1, 0x4, 0x200, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 _NESTED, _NET_BYTEORDER, _TYPE_MASK = 0x8000, 0x4000, 0x3FFF
 _ATTR_PROTOCOL, _ATTR_SETNAME, _ATTR_DATA, _ATTR_ADT, _ATTR_LINENO = 1, 2, 7, 8, 9
-_ATTR_IP, _ATTR_CIDR, _ATTR_FLAGS = 1, 3, 8  # inside an element
+_ATTR_IP, _ATTR_CIDR, _ATTR_TIMEOUT, _ATTR_FLAGS = 1, 3, 6, 8  # inside an element
 _ATTR_IPADDR = {Family.INET: 1, Family.INET6: 2}
 _PROTOCOL = 6  # every kernel since 2.6.39 speaks it
 _NFNETLINK_V0 = 0
@@ -28,6 +28,7 @@ _NFGENMSG = struct.Struct(">BBH")
 _NLA = struct.Struct("=HH")
 _INT = struct.Struct("=i")
 _LINENO = struct.Struct("=I")
+_TIMEOUT = struct.Struct(">I")
 _ELEMENT = {
     # DATA{ IP{ IPADDR }, CIDR, LINENO }
     Family.INET: struct.Struct("=HHHHHH4sHHB3xHHI"),
@@ -36,14 +37,21 @@ _ELEMENT = {
 MESSAGE_ELEMENTS = 1000  # a nested attribute holds 65,535 bytes; an IPv6 element takes 44
 
 
-def add_messages(name: str, family: Family, prefixes: Sequence[Prefix]) -> Iterator[bytes]:
+def add_messages(
+    name: str, family: Family, prefixes: Sequence[Prefix], timeouts: Sequence[int] = ()
+) -> Iterator[bytes]:
     """Write the messages that add prefixes to a set, each to be acknowledged before the next.
 
     An element's line number, which a refusal names, is its place in ``prefixes`` from 1.
+    ``timeouts``, in seconds, 0 for never, are for a set that has them.
     """
     for start in range(0, len(prefixes), MESSAGE_ELEMENTS):
         chunk = prefixes[start : start + MESSAGE_ELEMENTS]
-        elements = b"".join(_elements(family, chunk, start + 1))
+        elements = b"".join(
+            _timed(_elements(family, chunk, start + 1), timeouts[start : start + MESSAGE_ELEMENTS])
+            if timeouts
+            else _elements(family, chunk, start + 1)
+        )
         yield _message(
             _CMD_ADD,
             _NLM_F_REQUEST | _NLM_F_ACK | _NLM_F_EXCL,
@@ -107,6 +115,15 @@ def _elements(family: Family, prefixes: Sequence[Prefix], line: int) -> Iterator
             5, _ATTR_CIDR, length,
             8, _ATTR_LINENO, number,
         )  # fmt: skip
+
+
+def _timed(elements: Iterator[bytes], timeouts: Sequence[int]) -> Iterator[bytes]:
+    """Lengthen each element by its timeout."""
+    kind = _ATTR_TIMEOUT | _NET_BYTEORDER
+    for element, seconds in zip(elements, timeouts, strict=True):
+        length, data = _NLA.unpack_from(element)
+        timeout = _NLA.pack(_NLA.size + _TIMEOUT.size, kind) + _TIMEOUT.pack(seconds)
+        yield _NLA.pack(length + len(timeout), data) + element[_NLA.size :] + timeout
 
 
 def _message(command: int, flags: int, family: Family, attributes: bytes) -> bytes:

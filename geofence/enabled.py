@@ -1,0 +1,117 @@
+"""Which fences are enabled, and the rules that a boot puts back, in the state directory.
+
+STATE/JP/enabled/enabled.json            what the rules were made of
+STATE/JP/enabled/inet.nft.rules          for iptables-nft-restore --noflush; or inet.legacy.rules
+STATE/JP/enabled/SHA256SUMS
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geofence import codec, ruletext
+from geofence.disk import Disk
+from geofence.errors import GeofenceError
+from geofence.kernel.iptables import Variant
+from geofence.model import Family, Fence, Forward, Private, Style
+from geofence.rules import Goal
+
+_SCHEMA = 1
+_HOME = "enabled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """How a fence was enabled; the keys of ``[fence.NAME]`` that its rules are made of."""
+
+    schema: int
+    fence: str
+    at: datetime.datetime
+    variants: dict[Family, Variant]
+    families: tuple[Family, ...]
+    style: Style
+    target: str
+    position: int
+    private: Private
+    forward: Forward
+    outside: tuple[str, ...]
+
+    def fence_as_enabled(self, fence: Fence) -> Fence:
+        """Give a fence the rules it was enabled with, for one that is not configured any more."""
+        return dataclasses.replace(
+            fence,
+            families=self.families,
+            style=self.style,
+            target=self.target,
+            position=self.position,
+            private=self.private,
+            forward=self.forward,
+            outside=self.outside,
+        )
+
+
+def record_of(fence: Fence, goals: Sequence[Goal], now: datetime.datetime) -> Record:
+    """Make the record of a fence that is enabled with these goals."""
+    return Record(
+        schema=_SCHEMA,
+        fence=fence.name,
+        at=now,
+        variants={goal.rules.family: goal.rules.variant for goal in goals},
+        families=fence.families,
+        style=fence.style,
+        target=fence.target,
+        position=fence.position,
+        private=fence.private,
+        forward=fence.forward,
+        outside=fence.outside,
+    )
+
+
+def files(record: Record, goals: Sequence[Goal]) -> dict[str, str]:
+    """Write what a boot needs to enable the fence again: each file's name and text."""
+    written = {
+        f"{goal.rules.family}.{goal.rules.variant}.rules": ruletext.loading(goal.own)
+        for goal in goals
+    }
+    written["enabled.json"] = codec.to_json(record).decode()
+    sums = (f"{hashlib.sha256(one.encode()).hexdigest()}  {name}" for name, one in written.items())
+    return {**written, "SHA256SUMS": "".join(f"{line}\n" for line in sums)}
+
+
+def store(files: dict[str, str], fence: str, state: Path, disk: Disk) -> None:
+    """Record that a fence is enabled."""
+    home = state / fence
+    disk.make_directory(home)
+    unfinished = disk.temporary_directory(home)
+    for name, text in files.items():
+        disk.write(unfinished / name, text.encode())
+    disk.remove(home / _HOME)
+    disk.adopt(unfinished, home / _HOME)
+
+
+def forget(fence: str, state: Path, disk: Disk) -> None:
+    """Record that a fence is not enabled."""
+    disk.remove(state / fence / _HOME)
+
+
+def read(fence: str, state: Path) -> Record | None:
+    """Tell how a fence was enabled; None if it is not, or its record is damaged."""
+    try:
+        found = codec.from_json((state / fence / _HOME / "enabled.json").read_bytes(), Record)
+    except (OSError, ValueError):
+        return None
+    return found if found.schema == _SCHEMA and found.fence == fence else None
+
+
+def all_of(state: Path) -> dict[str, Record]:
+    """Give every enabled fence's record."""
+    found = {}
+    with contextlib.suppress(OSError, GeofenceError):
+        for home in sorted(state.iterdir()):
+            if record := read(home.name, state):
+                found[home.name] = record
+    return found

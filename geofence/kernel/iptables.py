@@ -1,0 +1,253 @@
+"""The host's rules, read and changed by iptables-save(8) and iptables-restore(8), and nft(8).
+
+iptables comes in two variants that do not see each other's rules, and both may be at work.
+"""
+
+import contextlib
+import enum
+import functools
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from geofence import ruletext
+from geofence.errors import Busy, GeofenceError, KernelRefused, NoPermission
+from geofence.model import Family
+
+TABLES = ("raw", "mangle", "nat", "filter", "security")
+_PREFIX = {Family.INET: "iptables", Family.INET6: "ip6tables"}
+_LEGACY_NAMES = {
+    Family.INET: Path("/proc/net/ip_tables_names"),
+    Family.INET6: Path("/proc/net/ip6_tables_names"),
+}
+_WAIT_SECONDS = 10  # for the lock /run/xtables.lock
+_LOCKED = 4  # RESOURCE_PROBLEM of iptables: the lock is held
+_TIMEOUT_SECONDS = 60.0
+_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
+
+
+class Variant(enum.StrEnum):
+    """Which part of the kernel holds the rules: nf_tables, or the older x_tables."""
+
+    NFT = "nft"
+    LEGACY = "legacy"
+
+
+class Rules(Protocol):
+    """The filter table of one family and one variant."""
+
+    @property
+    def family(self) -> Family:
+        """Its address family."""
+
+    @property
+    def variant(self) -> Variant:
+        """The part of the kernel that holds it."""
+
+    def save(self) -> str:
+        """Print the filter table as iptables-save does. Raises KernelRefused, NoPermission."""
+
+    def restore(self, text: str) -> None:
+        """Change the table in one transaction, or not at all. Raises Busy, KernelRefused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Iptables:
+    """One family's rules of one variant, by its programs."""
+
+    family: Family
+    variant: Variant
+
+    def save(self) -> str:
+        """Print the filter table as iptables-save does."""
+        return self.save_table("filter")
+
+    def save_table(self, table: str, *, counters: bool = False) -> str:
+        """Print one table; nothing if the kernel has none of that name yet."""
+        if self.variant is Variant.LEGACY and table not in self._legacy_tables():
+            return ""  # looking at it would make it
+        done = _run(
+            [_program(self.family, self.variant, "save"), *(["-c"] * counters), "-t", table]
+        )
+        if done.returncode:
+            raise _refused(f"read the table {table} of {self}", done)
+        return done.stdout
+
+    def restore(self, text: str) -> None:
+        """Change the table in one transaction, or not at all."""
+        program = _program(self.family, self.variant, "restore")
+        done = _run([program, "--noflush", "-w", str(_WAIT_SECONDS)], text)
+        if done.returncode == _LOCKED and "lock" in done.stderr:
+            raise Busy(
+                "another program holds the lock of iptables (/run/xtables.lock)",
+                cure="try again when it has ended",
+            )
+        if done.returncode:
+            raise _refused(f"change the rules of {self}", done, text)
+
+    def _legacy_tables(self) -> Sequence[str]:
+        try:
+            return _LEGACY_NAMES[self.family].read_text().split()
+        except OSError:
+            return ()
+
+    def __str__(self) -> str:
+        return f"{_PREFIX[self.family]} ({self.variant})"
+
+
+def has_ipv6() -> bool:
+    """Tell whether the kernel speaks IPv6 at all; without it there are no rules for it."""
+    return Path("/proc/net/if_inet6").exists()
+
+
+def families() -> tuple[Family, ...]:
+    """Give the families that this kernel speaks."""
+    return tuple(Family) if has_ipv6() else (Family.INET,)
+
+
+def present(family: Family) -> tuple[Iptables, ...]:
+    """Give the variants whose programs are installed, the one called iptables first."""
+    default = _default(family)
+    found = [variant for variant in Variant if _find(family, variant, "restore")]
+    return tuple(Iptables(family, one) for one in sorted(found, key=lambda one: one is not default))
+
+
+def in_use(family: Family) -> tuple[Iptables, ...]:
+    """Give the variants that hold rules of this family; the one called iptables first."""
+    return tuple(
+        one
+        for one in present(family)
+        if any(ruletext.read(one.save_table(name), name).in_use for name in TABLES)
+    )
+
+
+def chosen(family: Family) -> Iptables:
+    """Give the variant to write to: the one that holds rules, else the one called iptables."""
+    found = in_use(family) or present(family)
+    if not found:
+        raise KernelRefused(
+            f"{_PREFIX[family]}-restore is not installed", cure="install the package iptables"
+        )
+    return found[0]
+
+
+def native_tables() -> tuple[tuple[str, str], ...]:
+    """Give family and name of the nft tables that iptables did not make.
+
+    Raises KernelRefused where nft is installed and cannot tell. Without it: none.
+    """
+    program = _which("nft")
+    if program is None:
+        return ()
+    done = _run([program, "list", "tables"])
+    if done.returncode:
+        raise _refused("list the nft tables", done)
+    found = (line.split() for line in done.stdout.splitlines() if line.startswith("table "))
+    return tuple(
+        (family, name) for _, family, name, *_ in found if not _is_iptables_own(family, name)
+    )
+
+
+def native_text(family: str, name: str) -> str:
+    """Print a native nft table as nft(8) reads it."""
+    done = _run([_which("nft") or "nft", "-s", "list", "table", family, name])
+    if done.returncode:
+        raise _refused(f"read the nft table {family} {name}", done)
+    return done.stdout
+
+
+def load_native(text: str) -> None:
+    """Load a native nft table. Raises KernelRefused with nft's own words."""
+    done = _run([_which("nft") or "nft", "-f", "-"], text)
+    if done.returncode:
+        raise _refused("load an nft table", done)
+
+
+def _is_iptables_own(family: str, name: str) -> bool:
+    """Tell whether iptables-nft made a table: it has that name, and iptables-nft can read it."""
+    if family == "ip":
+        of = Family.INET
+    elif family == "ip6":
+        of = Family.INET6
+    else:
+        return family in ("arp", "bridge") and name in ("filter", "nat", "broute")
+    if name not in TABLES or not _find(of, Variant.NFT, "save"):
+        return False
+    with contextlib.suppress(GeofenceError):
+        done = _run([_program(of, Variant.NFT, "save"), "-t", name])
+        return not done.returncode and "incompatible" not in done.stdout + done.stderr
+    return False
+
+
+@functools.cache
+def _default(family: Family) -> Variant | None:
+    """Tell which variant the program called iptables is; before 1.8 it says nothing: legacy."""
+    program = _which(_PREFIX[family])
+    if program is None:
+        return None
+    with contextlib.suppress(OSError):
+        said = _run([program, "-V"]).stdout
+        return Variant.NFT if "nf_tables" in said else Variant.LEGACY
+    return None
+
+
+def _find(family: Family, variant: Variant, act: str) -> str | None:
+    named = _which(f"{_PREFIX[family]}-{variant}-{act}")
+    if named is None and _default(family) is variant:
+        return _which(f"{_PREFIX[family]}-{act}")
+    return named
+
+
+def _program(family: Family, variant: Variant, act: str) -> str:
+    program = _find(family, variant, act)
+    if program is None:
+        raise KernelRefused(
+            f"{_PREFIX[family]}-{variant}-{act} is not installed",
+            cure="install the package iptables",
+        )
+    return program
+
+
+def _which(name: str) -> str | None:
+    """Find a program; cron's PATH has no sbin."""
+    path = os.environ.get("PATH", "")
+    return shutil.which(name, path=os.pathsep.join([path, *_DIRECTORIES]))
+
+
+def _run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_TIMEOUT_SECONDS,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise KernelRefused(f"{command[0]} did not end within {_TIMEOUT_SECONDS:.0f} s") from error
+    except OSError as error:
+        raise KernelRefused(f"cannot run {command[0]}: {error.strerror}") from error
+
+
+def _refused(act: str, done: subprocess.CompletedProcess[str], text: str = "") -> GeofenceError:
+    """Say what the program said; where it names a line of ours, with that line."""
+    said = " ".join(
+        line.strip()
+        for line in done.stderr.splitlines()
+        if line.strip() and not line.startswith(("Try `", "# Warning"))
+    )
+    if "Permission denied" in said or "must be root" in said:
+        return NoPermission(f"cannot {act}: {said}", cure="run geofence as root")
+    lines = text.splitlines()
+    named = re.search(r"line:? (\d+)", said)
+    if named and 0 < int(named[1]) <= len(lines):
+        said += f" ({lines[int(named[1]) - 1]})"
+    return KernelRefused(f"cannot {act}: {said or f'exit status {done.returncode}'}")

@@ -1,0 +1,175 @@
+"""Read what iptables-save(8) prints of a table, and write what changes it in one step. Pure."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from geofence.chain import Jump
+from geofence.model import chain_name
+
+_JUMPS = ("-j", "--jump", "-g", "--goto")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table's chains: the policy of each (``-``: it has none), and its rules without ``-A``."""
+
+    policies: Mapping[str, str]
+    rules: Mapping[str, tuple[str, ...]]
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it holds anything but empty chains that accept."""
+        own = any(policy != "ACCEPT" for policy in self.policies.values())
+        return own or any(self.rules.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """What a fence has in one table: its chain (None: not there), and the jumps to it."""
+
+    chain: str
+    body: tuple[str, ...] | None
+    jumps: tuple[Jump, ...]
+
+
+def read(text: str, table: str = "filter") -> Table:
+    """Read one table of what iptables-save prints, without counters."""
+    policies: dict[str, str] = {}
+    rules: dict[str, list[str]] = {}
+    inside = False
+    for line in text.splitlines():
+        if line.startswith("*"):
+            inside = line == f"*{table}"
+        elif inside and line.startswith(":"):
+            name, policy, *_ = line[1:].split()
+            policies[name] = policy
+            rules.setdefault(name, [])
+        elif inside and (line.startswith(("-A ", "["))):
+            _, _, rule = line.partition("-A ")
+            name, _, rest = rule.partition(" ")
+            rules.setdefault(name, []).append(rest)
+    return Table(policies=policies, rules={name: tuple(found) for name, found in rules.items()})
+
+
+def own(table: Table, chain: str) -> Own:
+    """Give what a fence has in a table; jumps that somebody else made to its chain left out."""
+    return Own(
+        chain=chain,
+        body=table.rules.get(chain),
+        jumps=tuple(jump for jump in _leading_to(table, chain) if _is_ours(jump, chain)),
+    )
+
+
+def foreign_jumps(table: Table, chain: str) -> tuple[Jump, ...]:
+    """Give the rules that lead to a fence's chain and that geofence did not make."""
+    return tuple(jump for jump in _leading_to(table, chain) if not _is_ours(jump, chain))
+
+
+def fences(table: Table) -> tuple[str, ...]:
+    """Name the fences that have a chain in a table."""
+    start, end = chain_name("|").split("|")
+    return tuple(
+        name.removeprefix(start).removesuffix(end)
+        for name in table.rules
+        if name.startswith(start) and name.endswith(end) and len(name) > len(start + end)
+    )
+
+
+def transaction(goal: Own, table: Table) -> str:
+    """Write what iptables-restore --noflush needs to make a table hold a goal, in one step.
+
+    It takes out as many of our jumps as the table was read with: if another tool changed one
+    meanwhile the whole text is refused, and is to be written anew.
+    """
+    there = own(table, goal.chain)
+    lines = ["*filter", f":{goal.chain} - [0:0]"]
+    lines += [f"-D {jump.chain} {jump.rule}" for jump in there.jumps]
+    lines += [f"-A {goal.chain} {rule}" for rule in goal.body or ()]
+    gone = {chain: sum(one.chain == chain for one in there.jumps) for chain in table.rules}
+    length = {chain: len(rules) - gone[chain] for chain, rules in table.rules.items()}
+    for jump in goal.jumps:
+        last = length.get(jump.chain, 0) + 1
+        length[jump.chain] = last
+        lines.append(f"-I {jump.chain} {min(jump.position, last)} {jump.rule}")
+    if goal.body is None and not foreign_jumps(table, goal.chain):
+        lines.append(f"-X {goal.chain}")
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def loading(goal: Own) -> str:
+    """Write what iptables-restore --noflush loads where there is nothing of the fence, at boot."""
+    lines = ["*filter", f":{goal.chain} - [0:0]"]
+    lines += [f"-A {goal.chain} {rule}" for rule in goal.body or ()]
+    lines += [f"-I {jump.chain} {jump.position} {jump.rule}" for jump in goal.jumps]
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def holds(table: Table, goal: Own) -> bool:
+    """Tell whether a table holds a goal, each jump once and at its place."""
+    there = own(table, goal.chain)
+    if goal.body is None:
+        left = there.body if not foreign_jumps(table, goal.chain) else there.body or None
+        return not there.jumps and not left
+    wanted = {jump.rule: jump for jump in goal.jumps}
+    found = {jump.rule: jump for jump in there.jumps}
+    same = len(there.jumps) == len(goal.jumps) and all(
+        rule in found
+        and found[rule].chain == jump.chain
+        and found[rule].position == min(jump.position, len(table.rules[jump.chain]))
+        for rule, jump in wanted.items()
+    )
+    return same and there.body == goal.body
+
+
+def sets_named(table: Table) -> frozenset[str]:
+    """Name the sets that a table's rules refer to."""
+    found = set()
+    for rules in table.rules.values():
+        for rule in rules:
+            words = words_of(rule)
+            for flag in ("--match-set", "--add-set", "--del-set", "--map-set"):
+                found |= {words[n + 1] for n, word in enumerate(words[:-1]) if word == flag}
+    return frozenset(found)
+
+
+def interfaces_named(table: Table) -> frozenset[str]:
+    """Name the interfaces that a table's rules match, wildcards included."""
+    found = set()
+    for rules in table.rules.values():
+        for rule in rules:
+            words = words_of(rule)
+            found |= {words[n + 1] for n, word in enumerate(words[:-1]) if word in ("-i", "-o")}
+    return frozenset(found)
+
+
+def target_of(rule: str) -> str:
+    """Name the target of a rule, or the chain it goes to; empty if it has none."""
+    words = words_of(rule)
+    return next((words[n + 1] for n, word in enumerate(words[:-1]) if word in _JUMPS), "")
+
+
+def words_of(rule: str) -> Sequence[str]:
+    """Cut a rule into words, as iptables-save quotes them."""
+    try:
+        return shlex.split(rule)
+    except ValueError:
+        return rule.split()
+
+
+def _leading_to(table: Table, chain: str) -> list[Jump]:
+    return [
+        Jump(name, rule, position)
+        for name, rules in table.rules.items()
+        for position, rule in enumerate(rules, 1)
+        if chain in rule and target_of(rule) == chain
+    ]
+
+
+def _is_ours(jump: Jump, chain: str) -> bool:
+    """Tell whether a jump is of the form that ``chain.jumps`` writes."""
+    if jump.chain == "INPUT":
+        return jump.rule == f"-j {chain}"
+    words = words_of(jump.rule)
+    form = ["-m", "conntrack", "--ctstate", "NEW", "-j", chain]
+    return jump.chain in ("FORWARD", "DOCKER-USER") and words[:1] == ["-i"] and words[2:] == form

@@ -1,0 +1,296 @@
+"""Switch fences on and off: check, rehearse, apply to both families or neither, record."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geofence import confirm, enabled, locks, owners, rules, ruletext, trusted
+from geofence.chain import PRIVATE
+from geofence.disk import Disk
+from geofence.enforce import live
+from geofence.errors import ConfigError, KernelRefused, ListRefused
+from geofence.force import Host, repair
+from geofence.kernel import Sets, iptables
+from geofence.kernel.namespace import NoNamespace
+from geofence.model import Address, Family, Fence, Prefix, Private, Style, chain_name, set_name
+from geofence.prefixes import find, format_address, parse_prefix, range_of
+from geofence.rehearsal import Report, rehearse
+from geofence.rules import Goal
+from geofence.trusted import Trusted
+
+_UNCHANGED = "nothing was changed"
+_LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Firewall(Host):
+    """A host, and what its rules need beside it."""
+
+    disk: Disk
+    trusted: Callable[[], Trusted]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked for."""
+
+    fences: tuple[Fence, ...]
+    confirm_seconds: int | None = None  # none: it needs no confirmation
+    without_rehearsal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switched:
+    """What was done, and what is to be said."""
+
+    changed: bool
+    tables: tuple[str, ...] = ()
+    report: Report | None = None  # none: there was no rehearsal
+    confirm_seconds: int | None = None  # none: nothing waits to be confirmed
+    warnings: tuple[str, ...] = ()
+
+
+def enable(request: Request, host: Firewall) -> Switched:
+    """Put the chain and its jumps where they belong, if a rehearsal says that nobody is lost.
+
+    On any error both families' rules are as they were.
+    """
+    state = host.store.prepare()
+    with host.open_sets() as sets, locks.writer(state):
+        confirm.refuse_if_waiting(state)
+        return _enable(request, host, sets)
+
+
+def mend(request: Request, host: Firewall) -> Switched:
+    """Put back what another tool took away of enabled fences: their sets, chain and jumps."""
+    state = host.store.prepare()
+    with host.open_sets() as sets, locks.writer(state):
+        confirm.refuse_if_waiting(state)
+        drift = _mend_sets(request.fences, host, sets)
+        done = _enable(request, host, sets)
+    return Switched(
+        changed=done.changed or bool(drift),
+        tables=done.tables,
+        report=done.report,
+        confirm_seconds=done.confirm_seconds,
+        warnings=(*drift, *done.warnings),
+    )
+
+
+def disable(fences: Sequence[str], host: Firewall) -> Switched:
+    """Take out exactly what ``enable`` put in, of both families and variants. Sets stay."""
+    state = host.store.prepare()
+    with locks.writer(state):
+        confirm.cancel(state)
+        tables = [one for family in iptables.families() for one in iptables.present(family)]
+        goals = [goal for fence in fences for goal in rules.nothing_of(fence, tables)]
+        changed = rules.reach(goals)
+        for fence in fences:
+            enabled.forget(fence, state, host.disk)
+    return Switched(
+        changed=bool(changed),
+        tables=tuple(str(goal.rules) for goal in changed),
+        warnings=tuple(_kept(fences, tables)),
+    )
+
+
+def in_kernel() -> tuple[str, ...]:
+    """Name the fences that have a chain in the kernel, in any variant."""
+    found = {
+        name
+        for family in iptables.families()
+        for one in iptables.present(family)
+        for name in ruletext.fences(ruletext.read(one.save()))
+    }
+    return tuple(sorted(found))
+
+
+def _enable(request: Request, host: Firewall, sets: Sets) -> Switched:
+    state = host.store.directory
+    tables = tuple(iptables.chosen(family) for family in iptables.families())
+    owners.refuse(tables, iptables.native_tables())
+    _refuse_two_gates(request.fences, state)
+    for fence in request.fences:
+        _refuse_empty(fence, host, sets)
+    wanted = host.trusted()
+    trusted.apply(wanted, sets, host.now())
+    trusted.remember(wanted, state, host.disk)
+    peers = host.peers()
+    for fence in request.fences:
+        _refuse_to_lock_out(fence, peers, sets, rehearsed=not request.without_rehearsal)
+    trusting = any(wanted.values())
+    goals = {one.name: rules.wanted(one, tables, trusting=trusting) for one in request.fences}
+    report = _rehearsed(request, goals, wanted, peers)
+    changed = _apply(request, goals, host)
+    return Switched(
+        changed=changed,
+        tables=tuple(str(one) for one in tables),
+        report=report,
+        confirm_seconds=request.confirm_seconds if changed else None,
+        warnings=tuple(_warnings(request, tables)),
+    )
+
+
+def _mend_sets(fences: Sequence[Fence], host: Firewall, sets: Sets) -> list[str]:
+    mended = [repair(fence.name, host.store, sets) for fence in fences]
+    return [line for one in mended for line in (*one.warnings, *one.drift)]
+
+
+def _apply(request: Request, goals: Mapping[str, Sequence[Goal]], host: Firewall) -> bool:
+    """Change the rules, under the eyes of a watcher if that is asked for; record it."""
+    state, every = host.store.directory, [goal for found in goals.values() for goal in found]
+    records = {
+        fence.name: enabled.files(
+            enabled.record_of(fence, goals[fence.name], host.now()), goals[fence.name]
+        )
+        for fence in request.fences
+    }
+    watched = request.confirm_seconds is not None and not rules.present(every)
+    if watched:
+        confirm.arm(every, records, request.confirm_seconds or 0, state, host.disk)
+    try:
+        changed = bool(rules.reach(every))
+    except BaseException:
+        if watched:
+            confirm.cancel(state)
+        raise
+    if not watched:
+        for name, files in records.items():
+            enabled.store(files, name, state, host.disk)
+    return changed
+
+
+def _rehearsed(
+    request: Request,
+    goals: Mapping[str, Sequence[Goal]],
+    wanted: Trusted,
+    peers: frozenset[Address],
+) -> Report | None:
+    """Rehearse, and refuse what a real packet shows to be wrong."""
+    if request.without_rehearsal:
+        return None
+    try:
+        report = rehearse(request.fences, goals, wanted, peers)
+    except NoNamespace as error:
+        raise ListRefused(
+            f"no rehearsal could be made: no private network namespace: {error}",
+            still=_UNCHANGED,
+            cure="run geofence as root; or take the risk: --without-rehearsal",
+        ) from error
+    if report.failures:
+        raise KernelRefused(
+            "the rehearsal failed: " + "; ".join(report.failures),
+            still=_UNCHANGED,
+            cure="geofence rehearse tells more",
+        )
+    return report
+
+
+def _refuse_two_gates(fences: Sequence[Fence], state: Path) -> None:
+    names = [fence.name for fence in fences if fence.style is Style.GATE]
+    asked = {fence.name for fence in fences}
+    names += [
+        name
+        for name, record in enabled.all_of(state).items()
+        if record.style is Style.GATE and name not in asked
+    ]
+    if len(names) > 1:
+        countries = sorted({code for fence in fences for code in fence.countries})
+        raise ConfigError(
+            f"two gates on the same traffic would let nobody in: {' and '.join(sorted(names))}",
+            still=_UNCHANGED,
+            cure=f"make one fence of them: [fence.NAME] countries = {countries}; or choose one:"
+            " --fence NAME",
+        )
+
+
+def _refuse_empty(fence: Fence, host: Firewall, sets: Sets) -> None:
+    """Refuse a fence whose set is missing, or empty though its list is not."""
+    generation = host.store.active(fence.name).generation
+    for family in fence.families or tuple(Family):
+        if family not in iptables.families():
+            continue
+        found = live(fence.name, family, sets)
+        name = set_name(fence.name, family)
+        if found.prefixes is None:
+            raise ListRefused(
+                found.drift,
+                still=_UNCHANGED,
+                cure="geofence restore, or geofence update; then enable again",
+            )
+        meant = generation and family in generation.lists and not generation.lists[family].prefixes
+        if not found.prefixes.prefixes and not meant:
+            raise ListRefused(
+                f"the set {name} is empty: the fence would let nobody in",
+                still=_UNCHANGED,
+                cure="geofence restore, or geofence update; then enable again",
+            )
+
+
+def _refuse_to_lock_out(
+    fence: Fence, peers: frozenset[Address], sets: Sets, *, rehearsed: bool
+) -> None:
+    """Refuse a fence that somebody who is here by SSH would not pass."""
+    out = sorted(
+        format_address(*peer)
+        for peer in peers
+        if not _would_pass(fence, peer, sets, rehearsed=rehearsed)
+    )
+    if out:
+        raise ListRefused(
+            f"{fence.name}: would shut out {', '.join(out)}, who is on this host by SSH now",
+            still=_UNCHANGED,
+            cure=f"geofence trust {out[0]}; then enable again",
+        )
+
+
+def _would_pass(fence: Fence, peer: Address, sets: Sets, *, rehearsed: bool) -> bool:
+    family, address = peer
+    if fence.families and family not in fence.families:
+        return True  # the fence is not about this family
+    passing = (*_LOOPBACK, *PRIVATE[family])
+    if fence.style is Style.GATE and fence.private is Private.JUDGE:
+        passing = _LOOPBACK
+    if any(_holds(*parse_prefix(text), peer) for text in passing):
+        return fence.style is Style.GATE or rehearsed
+    if any(_holds(family, prefix, peer) for prefix in trusted.held(sets, family)):
+        return True
+    found = live(fence.name, family, sets).prefixes
+    return found is not None and find(found, address) is not None
+
+
+def _holds(family: Family, prefix: Prefix, address: Address) -> bool:
+    first, last = range_of(family, prefix)
+    return address[0] is family and first <= address[1] <= last
+
+
+def _warnings(request: Request, tables: Sequence[iptables.Iptables]) -> list[str]:
+    said = []
+    for rule in tables:
+        others = [one for one in iptables.in_use(rule.family) if one != rule]
+        said += [
+            f"{other} holds rules too; both are asked, and what either drops is dropped;"
+            f" the fence is in {rule}"
+            for other in others
+        ]
+    if len(tables) < len(Family):
+        said.append("this kernel speaks no IPv6: there is nothing to fence")
+    for fence in request.fences:
+        if fence.families and Family.INET6 not in fence.families and len(tables) > 1:
+            said.append(f"{fence.name} is about IPv4 alone: IPv6 stays as open as it is")
+        for one in tables:
+            jumps = ruletext.foreign_jumps(ruletext.read(one.save()), chain_name(fence.name))
+            said += [f"{one}: a rule that is not geofence's leads to its chain too: -A {jump.chain}"
+                     f" {jump.rule}" for jump in jumps]  # fmt: skip
+    return said
+
+
+def _kept(fences: Sequence[str], tables: Sequence[iptables.Iptables]) -> list[str]:
+    """Say which chains stay, empty, because somebody else's rule leads to them."""
+    return [
+        f"{one}: the chain {chain_name(fence)} stays, empty, for this rule leads to it:"
+        f" -A {jump.chain} {jump.rule}"
+        for fence in fences
+        for one in tables
+        for jump in ruletext.foreign_jumps(ruletext.read(one.save()), chain_name(fence))
+    ]
