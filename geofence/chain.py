@@ -16,13 +16,14 @@ from geofence.model import (
 LOG_RATE = "--limit 10/min --limit-burst 10"  # a flood must not fill the log
 _RETURN = "-j RETURN"
 
-# What a host on a link lives by. The kernel itself refuses those of neighbour discovery that
+# What a host on a link lives by. Protocols that iptables has no name for itself are numbers: a
+# small host may have no /etc/protocols. The kernel itself refuses those of neighbour discovery that
 # came over a router (RFC 4861, 7.1: hop limit 255). MLD: RFC 2710, RFC 3810; VRRP: RFC 5798.
 _LINK = {
     Family.INET: (
         "-p udp -m udp --sport 67 --dport 68",  # DHCP replies, RFC 2131
-        "-d 224.0.0.0/4 -p igmp",  # RFC 3376
-        "-d 224.0.0.18/32 -p vrrp",
+        "-d 224.0.0.0/4 -p 2",  # IGMP, RFC 3376
+        "-d 224.0.0.18/32 -p 112",  # VRRP
     ),
     Family.INET6: (
         "-p ipv6-icmp -m icmp6 --icmpv6-type 133",  # router solicitation
@@ -34,7 +35,7 @@ _LINK = {
         "-p ipv6-icmp -m icmp6 --icmpv6-type 132",  # MLD done
         "-p ipv6-icmp -m icmp6 --icmpv6-type 143",  # MLDv2 report
         "-p udp -m udp --sport 547 --dport 546",  # DHCPv6 replies, RFC 8415
-        "-d ff02::12/128 -p vrrp",
+        "-d ff02::12/128 -p 112",  # VRRP
     ),
 }
 PRIVATE = {
@@ -90,7 +91,7 @@ def jumps(fence: Fence) -> tuple[Jump, ...]:
     return (
         first,
         *(
-            Jump(str(fence.forward), f"-i {outside} -m conntrack --ctstate NEW {to_chain}")
-            for outside in fence.outside
+            Jump(str(fence.forward), f"-i {outside} -m conntrack --ctstate NEW {to_chain}", place)
+            for place, outside in enumerate(fence.outside, 1)
         ),
     )

@@ -91,8 +91,33 @@ def parser() -> _Parser:
     back = verb("rollback", "enforce an older generation until the publisher serves another list")
     back.add_argument("number", nargs="?", type=_number, metavar="N", help="default: one back")
     _switch_arguments(verb("enable", "put the fence's chain into INPUT, if a rehearsal allows it"))
+    verb("confirm", "keep the rules that enable --confirm would else take back", fence=False)
+    rehearsal = verb("rehearse", "try what enable would do with real packets, and change nothing")
+    rehearsal.add_argument(
+        "--from-address", action="append", default=[], dest="addresses", metavar="A",
+        help="an address that must get in, beside those that are here by SSH",
+    )  # fmt: skip
     verb("disable", "take out exactly what enable put in")
     _switch_arguments(verb("repair", "put back what another tool took away of an enabled fence"))
+    trust = verb("trust", "let an address in, for a time or for good; list who is", fence=False)
+    trust.add_argument("address", nargs="?", metavar="ADDRESS", help="an address, or a prefix")
+    trust.add_argument(
+        "--for", dest="time", metavar="TIME", help="30m, 2h, 3d, 1w or seconds; default: for good"
+    )
+    trust.add_argument("--remove", action="store_true", help="take the pass of ADDRESS back")
+    boot = verb("hook", "put sets and rules back at boot; for init scripts", fence=False)
+    boot.add_argument("what", choices=["pre-start", "start", "stop", "status"])
+    placing = verb("install", "put in place what brings the fences back at boot", fence=False)
+    placing.add_argument(
+        "kind", nargs="*", metavar="KIND",
+        help="iptables-services, netfilter-persistent, sysv, ufw, ipset-service, unit;"
+        " default: what this host has",
+    )  # fmt: skip
+    for one in (placing, verb("uninstall", "take away what install put in place", fence=False)):
+        one.add_argument("--root", type=Path, metavar="DIR", help="of another host's files")
+        one.add_argument("--dry-run", action="store_true", help="tell, and change nothing")
+    doctor = verb("doctor", "tell what on this host defeats the fence, and the cure; exit 1 if any")
+    doctor.add_argument("--root", type=Path, metavar="DIR", help="look for the host's files here")
     render = verb("render", "print what would be loaded")
     render.add_argument("what", choices=["ipset"])
     return top

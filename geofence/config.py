@@ -102,7 +102,7 @@ def load(path: Path | None) -> Config:
     """Read a configuration file; without one named, the default file if there is one."""
     chosen = path or DEFAULT_PATH
     try:
-        _require_trusted_owner(chosen)
+        require_trusted_owner(chosen)
         text = chosen.read_text(encoding="utf-8")
     except FileNotFoundError:
         if path is None:
@@ -334,7 +334,7 @@ def _keys(dotted: str) -> tuple[str, ...]:
     return tuple(key.strip(" \t\"'") for key in dotted.split("."))
 
 
-def _require_trusted_owner(path: Path) -> None:
+def require_trusted_owner(path: Path) -> None:
     """Refuse a file that somebody else than root, or than us, could have written."""
     about = path.stat()
     group = about.st_mode & stat.S_IWGRP and about.st_gid not in (0, os.getegid())

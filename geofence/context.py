@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import datetime
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geofence import codec, config, report
 from geofence.disk import Disk
-from geofence.errors import GeofenceError, UsageError
+from geofence.errors import ConfigError, GeofenceError, UsageError
 from geofence.force import Host, fallback_fence
 from geofence.peers import ssh_peers
 from geofence.store import Store
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Iterator
 
+    from geofence.config import Config
     from geofence.kernel import Sets
-    from geofence.model import Fence
+    from geofence.letin import Door
+    from geofence.model import Family, Fence, Prefix
     from geofence.output import Output
     from geofence.switch import Firewall
     from geofence.trusted import Trusted
@@ -36,10 +39,27 @@ class Context:
     def __init__(self, options: argparse.Namespace, output: Output) -> None:
         self.options = options
         self.output = output
-        self.config = config.load(options.config)
         self.disk = Disk()
         self.state_dir, self.cache_dir = _directories(options.state_dir)
-        self.store = Store(self.state_dir, self.disk, self.config.store.keep_generations)
+
+    @functools.cached_property
+    def config(self) -> Config:
+        """Read the configuration when it is first asked for: not every verb depends on it."""
+        return config.load(self.options.config)
+
+    def without_broken_config(self) -> str:
+        """Go on without a configuration that cannot be read, and tell what is wrong with it."""
+        try:
+            self.config  # noqa: B018, for what it raises
+        except ConfigError as error:
+            self.config = config.Config()
+            return error.what
+        return ""
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """Give the state directory's generations."""
+        return Store(self.state_dir, self.disk, self.config.store.keep_generations)
 
     def now(self) -> datetime.datetime:
         """Tell the time, in UTC."""
@@ -66,10 +86,28 @@ class Context:
         """Give the addresses that always pass: configured, and let in by hand."""
         from geofence import trusted
 
-        directory = (self.config.path or config.DEFAULT_PATH).parent
-        prefixes = trusted.configured(self.config.trusted, directory)
         passes = trusted.Passes(self.state_dir, self.disk).read(self.now())
-        return trusted.together(prefixes, passes)
+        return trusted.together(self.configured(), passes)
+
+    def door(self) -> Door:
+        """Assemble the real parts that let addresses in."""
+        from geofence.letin import Door
+
+        return Door(
+            store=self.store,
+            open_sets=open_sets,
+            peers=ssh_peers,
+            now=self.now,
+            disk=self.disk,
+            configured=lambda: tuple(self.configured()),
+        )
+
+    def configured(self) -> Iterator[tuple[Family, Prefix]]:
+        """Give the addresses that always pass by the configuration."""
+        from geofence import trusted
+
+        directory = (self.config.path or config.DEFAULT_PATH).parent
+        return trusted.configured(self.config.trusted, directory)
 
     def fences(self) -> tuple[Fence, ...]:
         """Give the fences that a verb is about: --fence, else the configured and the stored."""

@@ -61,7 +61,7 @@ class Disk:
             path.chmod(_DIRECTORY_MODE)
             return path
 
-    def write(self, path: Path, content: bytes) -> None:
+    def write(self, path: Path, content: bytes, *, mode: int = _FILE_MODE) -> None:
         """Write a file, or leave what was there."""
         with refusals("write", path):
             descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
@@ -70,7 +70,7 @@ class Disk:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(content)
                     file.flush()
-                    os.fchmod(file.fileno(), _FILE_MODE)
+                    os.fchmod(file.fileno(), mode)
                     os.fsync(file.fileno())
                 temporary.rename(path)
             except BaseException:

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,13 +82,18 @@ def files(record: Record, goals: Sequence[Goal]) -> dict[str, str]:
     return {**written, "SHA256SUMS": "".join(f"{line}\n" for line in sums)}
 
 
-def store(files: dict[str, str], fence: str, state: Path, disk: Disk) -> None:
+def store(files: Mapping[str, str], fence: str, state: Path, disk: Disk) -> None:
     """Record that a fence is enabled."""
     home = state / fence
     disk.make_directory(home)
     unfinished = disk.temporary_directory(home)
-    for name, text in files.items():
-        disk.write(unfinished / name, text.encode())
+    try:
+        for name, text in files.items():
+            disk.write(unfinished / name, text.encode())
+    except BaseException:
+        with contextlib.suppress(GeofenceError):
+            disk.remove(unfinished)
+        raise
     disk.remove(home / _HOME)
     disk.adopt(unfinished, home / _HOME)
 

@@ -10,11 +10,11 @@ import datetime
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from geofence import locks
+from geofence import locks, missing
 from geofence.enforce import clean, enforce, enforced
 from geofence.errors import DiskError, GeofenceError
 from geofence.kernel import Sets
-from geofence.model import Address, Family, Fence, Generation, Lists, set_name
+from geofence.model import Address, Family, Fence, Generation, Lists, OnMissing, set_name
 from geofence.prefixes import digest
 from geofence.store import Store
 from geofence.unparted import unparted
@@ -37,12 +37,13 @@ class Host:
 class Mended:
     """What is in force now, whether packets met something else before, and what is to be said.
 
-    No generation: nothing sound is stored; after a restore the bundled snapshot is in force.
+    No generation: nothing sound is stored; after a restore ``serves`` names what is in force.
     """
 
     generation: Generation | None
     changed: bool
     warnings: tuple[str, ...]
+    serves: str = ""
 
     @property
     def drift(self) -> tuple[str, ...]:
@@ -55,19 +56,22 @@ class Mended:
 def restore(fence: Fence, host: Host) -> Mended:
     """Enforce the active generation again, from disk.
 
-    Where nothing sound is stored, the bundled snapshot of the fence's countries serves.
+    Where nothing sound is stored, the fence's ``on_missing`` says what serves.
     """
     store = host.store
     with host.open_sets() as sets, locks.writer(store.prepare()):
         mended = repair(fence.name, store, sets)
         if mended.generation:
             return mended
-        if not fence.countries:
-            raise DiskError(
-                f"nothing sound is stored of {fence.name}: {'; '.join(mended.warnings)}",
-                cure="geofence update --country CC",
-            )
-        return _enforce_snapshot(fence, sets, mended.warnings)
+        if fence.on_missing is OnMissing.BUNDLED:
+            return _enforce_snapshot(fence, store, sets, mended.warnings)
+        return _enforce_policy(fence, sets, mended.warnings)
+
+
+def enforce_everything(fence: str, host: Host) -> None:
+    """Let every country pass, where nothing is in force: better than nobody."""
+    with host.open_sets() as sets, locks.writer(host.store.prepare()):
+        _fill(fence, missing.EVERYTHING, sets)
 
 
 def repair(fence: str, store: Store, sets: Sets) -> Mended:
@@ -180,11 +184,49 @@ def fallback_fence(name: str) -> Fence:
     return Fence(name=name, countries=tuple(codes) if named else ())
 
 
-def _enforce_snapshot(fence: Fence, sets: Sets, warnings: tuple[str, ...]) -> Mended:
-    # Only here does the boot path need what parses and aggregates a list.
-    from geofence.candidate import snapshot_lists
-    from geofence.sources import bundled
+def _enforce_snapshot(fence: Fence, store: Store, sets: Sets, warnings: tuple[str, ...]) -> Mended:
+    """Let the snapshot serve: the one that comes with geofence, else the one stored for sh."""
+    if fence.countries:
+        # Only here does the boot path need what parses and aggregates a list.
+        from geofence.candidate import snapshot_lists
+        from geofence.sources import bundled
 
-    changed, left = enforce(fence.name, snapshot_lists(fence), sets)
-    note = f"nothing sound is stored: the bundled snapshot of {bundled.date()} serves"
-    return Mended(generation=None, changed=changed, warnings=(*warnings, note, *left))
+        lists, which = snapshot_lists(fence), f"snapshot of {bundled.date()}"
+    elif stored := missing.stored_snapshot(fence.name, store.directory):
+        lists, which = stored, "snapshot, as geofence install stored it,"
+    else:
+        raise DiskError(
+            f"nothing sound is stored of {fence.name}: {'; '.join(warnings)}",
+            cure="geofence update --country CC",
+        )
+    changed, left = enforce(fence.name, lists, sets)
+    note = f"nothing sound is stored: the bundled {which} serves"
+    return Mended(
+        generation=None,
+        changed=changed,
+        warnings=(*warnings, note, *left),
+        serves="the bundled snapshot",
+    )
+
+
+def _enforce_policy(fence: Fence, sets: Sets, warnings: tuple[str, ...]) -> Mended:
+    """Let everybody pass or only who is trusted, but replace no list that is in force."""
+    if fence.on_missing is OnMissing.OPEN:
+        lists, serves = missing.EVERYTHING, "a set of all addresses"
+    else:
+        lists, serves = missing.NOTHING, "an empty set (trusted addresses pass)"
+    if any(found.prefixes for found in enforced(fence.name, sets).values()):
+        serves = "what the kernel held"
+    changed, left = _fill(fence.name, lists, sets)
+    note = f"nothing sound is stored: {serves} serves"
+    return Mended(
+        generation=None, changed=changed, warnings=(*warnings, note, *left), serves=serves
+    )
+
+
+def _fill(fence: str, lists: Lists, sets: Sets) -> tuple[bool, tuple[str, ...]]:
+    """Enforce lists where no list is in force: of the whole fence, else of families without."""
+    held = enforced(fence, sets)
+    if any(found.prefixes for found in held.values()):
+        lists = {family: lists[family] for family in lists if family not in held}
+    return enforce(fence, lists, sets)

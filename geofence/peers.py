@@ -10,31 +10,30 @@ from geofence.model import Address, Family
 from geofence.prefixes import host, parse_address
 
 _PROC = Path("/proc")
-_SSH_PORT = 22
+SSH_PORT = 22
 _ESTABLISHED = "01"  # TCP_ESTABLISHED, as /proc/net/tcp writes it, proc(5)
 _CONNECTION_FIELDS = 4  # of SSH_CONNECTION, ssh(1): client, its port, server, its port
 _WORD_DIGITS = 8
 
 
 def ssh_peers() -> frozenset[Address]:
-    """Give the addresses at the other end of SSH sessions of this moment.
+    """Give the addresses at the other end of SSH sessions of this moment."""
+    return frozenset(ssh_sessions())
+
+
+def ssh_sessions() -> dict[Address, int]:
+    """Give who is here by SSH, and the port of this host that each came to.
 
     From SSH_CONNECTION, also of parent processes (sudo drops it), and from the established
     connections to the ports named there and to port 22. What cannot be read is left out.
     """
-    connections = [*_ssh_connections()]
-    ports = {port for _, port in connections} | {_SSH_PORT}
-    return frozenset([peer for peer, _ in connections] + [*_established(ports)])
+    connections = dict(_ssh_connections())
+    return dict(_established({*connections.values(), SSH_PORT})) | connections
 
 
 def by_ssh() -> bool:
     """Tell whether somebody runs us through SSH."""
     return any(True for _ in _ssh_connections())
-
-
-def ssh_ports() -> frozenset[int]:
-    """Give the ports that people come to by SSH: those of the sessions above us, and 22."""
-    return frozenset({port for _, port in _ssh_connections()} | {_SSH_PORT})
 
 
 def _ssh_connections() -> Iterator[tuple[Address, int]]:
@@ -73,8 +72,8 @@ def _parents_values(pid: int) -> Iterator[str]:
                 yield value.decode("ascii", "replace")
 
 
-def _established(ports: set[int]) -> Iterator[Address]:
-    """Read the peers of established TCP connections to our ports."""
+def _established(ports: set[int]) -> Iterator[tuple[Address, int]]:
+    """Read the peers of established TCP connections to our ports, and the port of each."""
     for name in ("tcp", "tcp6"):
         try:
             lines = (_PROC / "net" / name).read_text().splitlines()[1:]
@@ -82,8 +81,9 @@ def _established(ports: set[int]) -> Iterator[Address]:
             continue
         for line in lines:
             _, local, remote, state, *_ = line.split()
-            if state == _ESTABLISHED and int(local.rpartition(":")[2], 16) in ports:
-                yield host(*_proc_address(remote.rpartition(":")[0]))
+            port = int(local.rpartition(":")[2], 16)
+            if state == _ESTABLISHED and port in ports:
+                yield host(*_proc_address(remote.rpartition(":")[0])), port
 
 
 def _proc_address(digits: str) -> Address:

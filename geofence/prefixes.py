@@ -52,12 +52,13 @@ def parse_address(text: str) -> tuple[Family, int]:
 def parse_trusted(text: str) -> tuple[Family, Prefix]:
     """Read a prefix, or an address as the prefix that holds it alone; none that holds everybody.
 
+    An IPv4-mapped address, as servers on IPv6 sockets log it, is the IPv4 address in it.
     Raises ValueError with a complaint that quotes the text.
     """
     if "/" in text:
         family, prefix = parse_prefix(text)
     else:
-        family, address = parse_address(text)
+        family, address = host(*parse_address(text))
         prefix = Prefix(address, family.bits)
     if not prefix.length:
         raise ValueError(f"{quote(text)} would trust everybody")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:  # the boot path reports too, and must not import what a downl
     from geofence.compare import Change
     from geofence.enforce import Live
     from geofence.errors import GeofenceError
+    from geofence.pending import Pending, Reverted
+    from geofence.persistence import Persistence
+    from geofence.rehearsal import Report
     from geofence.switch import Switched
     from geofence.update import Outcome
 
@@ -132,7 +136,7 @@ def status_text(status: FenceStatus) -> list[str]:
     return lines
 
 
-def switched_text(names: str, done: Switched) -> list[str]:
+def switched_text(names: str, done: Switched, reboot: Persistence) -> list[str]:
     """Tell that fences are enabled."""
     where = " and ".join(done.tables)
     state = "is enabled" if done.changed else "is enabled, as it was"
@@ -146,7 +150,41 @@ def switched_text(names: str, done: Switched) -> list[str]:
             f"  the old rules come back in {done.confirm_seconds} s unless you say, from a new"
             " session: geofence confirm"
         )
+    if reboot.back:
+        lines.append(f"  a reboot brings it back (by {reboot.by})")
+    else:
+        lines.append(f"  a reboot does NOT bring it back: {reboot.cure}")
     return lines
+
+
+def reboot_facts(reboot: Persistence) -> Document:
+    """Give what a reboot does to enabled fences."""
+    return {"back": reboot.back, "by": reboot.by, "cure": reboot.cure}
+
+
+def rehearsal_text(names: str, rehearsed: Report) -> list[str]:
+    """Tell what a rehearsal found."""
+    sent = f"{rehearsed.packets:,} packets in {rehearsed.seconds:.1f} s"
+    said = [*map(str, rehearsed.wrong), *rehearsed.failures]
+    head = "not as it should be" if said else "every verdict is as it should be"
+    lines = [f"{names}: rehearsed with {sent}: {head}"]
+    return lines + [f"  {line}" for line in said] + [f"  note: {line}" for line in rehearsed.notes]
+
+
+def rehearsal_document(names: Sequence[str], rehearsed: Report, status: int) -> Document:
+    """Give the facts of a rehearsal."""
+    return document(
+        status,
+        fences=list(names),
+        packets=rehearsed.packets,
+        seconds=round(rehearsed.seconds, 3),
+        wrong=[
+            {"packet": one.packet, "expected": one.expected, "actual": one.actual, "rule": one.rule}
+            for one in rehearsed.wrong
+        ],
+        failures=list(rehearsed.failures),
+        notes=list(rehearsed.notes),
+    )
 
 
 def disabled_text(names: str, done: Switched) -> list[str]:
@@ -156,7 +194,32 @@ def disabled_text(names: str, done: Switched) -> list[str]:
     return [f"{names}: is disabled: its chain and jumps are gone from {', '.join(done.tables)}"]
 
 
-def switched_document(names: Sequence[str], done: Switched) -> Document:
+def waiting_facts(change: Pending | None) -> Document | None:
+    """Give the facts of a change that waits to be confirmed."""
+    if change is None:
+        return None
+    return {"fences": list(change.fences), "seconds_left": math.ceil(change.left())}
+
+
+def waiting_text(change: Pending | None, reverted: Reverted | None) -> list[str]:
+    """Tell of a change that waits to be confirmed, or that nobody confirmed."""
+    if change and (seconds := math.ceil(change.left())):
+        return [
+            f"{' '.join(change.fences)}: waits to be confirmed: the old rules come back in"
+            f" {seconds} s (geofence confirm keeps the new ones)"
+        ]
+    if change:
+        return [f"{' '.join(change.fences)}: was not confirmed: the old rules are due (geofence"
+                " repair brings them back at once)"]  # fmt: skip
+    if reverted:
+        return [
+            f"{' '.join(reverted.fences)}: was not confirmed: the old rules came back at"
+            f" {reverted.at:%Y-%m-%d %H:%M:%S} UTC"
+        ]
+    return []
+
+
+def switched_document(names: Sequence[str], done: Switched, **more: Any) -> Document:
     """Give the facts of fences that were switched on or off."""
     return document(
         0,
@@ -166,6 +229,7 @@ def switched_document(names: Sequence[str], done: Switched) -> Document:
         rehearsed=done.report.packets if done.report else None,
         confirm_seconds=done.confirm_seconds,
         warnings=list(done.warnings),
+        **more,
     )
 
 

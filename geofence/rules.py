@@ -75,12 +75,15 @@ def _held(table: ruletext.Table, goal: Own) -> Own:
 
 def _undo(before: Sequence[Goal], cause: BaseException) -> None:
     """Put back what was changed; what cannot be is said with the cause."""
+    failed = []
     for goal in reversed(before):
         try:
-            _reach(goal)
+            if not present([goal]):  # what was refused changed nothing
+                _reach(goal)
         except GeofenceError as error:
-            if isinstance(cause, GeofenceError):
-                cause.still = f"{goal.rules} could not be put back: {error.what}"
+            failed.append(f"{goal.rules} could not be put back: {error.what}")
+    if isinstance(cause, GeofenceError):
+        cause.still = "; ".join(failed) or cause.still or "the rules are as they were"
 
 
 def _reach(goal: Goal) -> None:

@@ -1,13 +1,18 @@
 """Read what iptables-save(8) prints of a table, and write what changes it in one step. Pure."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from geofence.chain import Jump
-from geofence.model import chain_name
+from geofence.model import Family, chain_name, set_name
 
 _JUMPS = ("-j", "--jump", "-g", "--goto")
+
+# iptables-save names a protocol where /etc/protocols does, and each version has its own names
+_PROTOCOL = re.compile(r"(?<!\S)-p (igmp|vrrp|icmpv6|58)(?!\S)")
+_PROTOCOLS = {"igmp": "2", "vrrp": "112", "icmpv6": "ipv6-icmp", "58": "ipv6-icmp"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,7 @@ def read(text: str, table: str = "filter") -> Table:
     policies: dict[str, str] = {}
     rules: dict[str, list[str]] = {}
     inside = False
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a comment may hold what else splitlines() takes for an end
         if line.startswith("*"):
             inside = line == f"*{table}"
         elif inside and line.startswith(":"):
@@ -54,9 +59,10 @@ def read(text: str, table: str = "filter") -> Table:
 
 def own(table: Table, chain: str) -> Own:
     """Give what a fence has in a table; jumps that somebody else made to its chain left out."""
+    body = table.rules.get(chain)
     return Own(
         chain=chain,
-        body=table.rules.get(chain),
+        body=None if body is None else tuple(_as_we_write(rule) for rule in body),
         jumps=tuple(jump for jump in _leading_to(table, chain) if _is_ours(jump, chain)),
     )
 
@@ -67,12 +73,20 @@ def foreign_jumps(table: Table, chain: str) -> tuple[Jump, ...]:
 
 
 def fences(table: Table) -> tuple[str, ...]:
-    """Name the fences that have a chain in a table."""
+    """Name the fences that have a chain in a table; a chain that names no set of ours is not one.
+
+    An administrator may well have a chain called ALLOW-SSH-INPUT.
+    """
     start, end = chain_name("|").split("|")
+    named = {
+        chain.removeprefix(start).removesuffix(end): rules
+        for chain, rules in table.rules.items()
+        if chain.startswith(start) and chain.endswith(end)
+    }
     return tuple(
-        name.removeprefix(start).removesuffix(end)
-        for name in table.rules
-        if name.startswith(start) and name.endswith(end) and len(name) > len(start + end)
+        fence
+        for fence, rules in named.items()
+        if {set_name(fence, family) for family in Family} & _sets_of(rules)
     )
 
 
@@ -109,28 +123,19 @@ def holds(table: Table, goal: Own) -> bool:
     """Tell whether a table holds a goal, each jump once and at its place."""
     there = own(table, goal.chain)
     if goal.body is None:
-        left = there.body if not foreign_jumps(table, goal.chain) else there.body or None
-        return not there.jumps and not left
-    wanted = {jump.rule: jump for jump in goal.jumps}
-    found = {jump.rule: jump for jump in there.jumps}
-    same = len(there.jumps) == len(goal.jumps) and all(
-        rule in found
-        and found[rule].chain == jump.chain
-        and found[rule].position == min(jump.position, len(table.rules[jump.chain]))
-        for rule, jump in wanted.items()
-    )
+        kept = () if foreign_jumps(table, goal.chain) else None
+        return not there.jumps and there.body == kept
+    wanted = {
+        Jump(jump.chain, jump.rule, min(jump.position, len(table.rules.get(jump.chain, ()))))
+        for jump in goal.jumps
+    }
+    same = len(there.jumps) == len(goal.jumps) and set(there.jumps) == wanted
     return same and there.body == goal.body
 
 
 def sets_named(table: Table) -> frozenset[str]:
     """Name the sets that a table's rules refer to."""
-    found = set()
-    for rules in table.rules.values():
-        for rule in rules:
-            words = words_of(rule)
-            for flag in ("--match-set", "--add-set", "--del-set", "--map-set"):
-                found |= {words[n + 1] for n, word in enumerate(words[:-1]) if word == flag}
-    return frozenset(found)
+    return frozenset().union(*(_sets_of(rules) for rules in table.rules.values()))
 
 
 def interfaces_named(table: Table) -> frozenset[str]:
@@ -162,8 +167,27 @@ def _leading_to(table: Table, chain: str) -> list[Jump]:
         Jump(name, rule, position)
         for name, rules in table.rules.items()
         for position, rule in enumerate(rules, 1)
-        if chain in rule and target_of(rule) == chain
+        if chain in rule and _leads_to(rule, chain)
     ]
+
+
+def _leads_to(rule: str, chain: str) -> bool:
+    """Tell whether a rule jumps to a chain: such a target has no options, and stands last."""
+    *_, option, target = ["", "", *words_of(rule)]
+    return option in _JUMPS and target == chain
+
+
+def _as_we_write(rule: str) -> str:
+    return _PROTOCOL.sub(lambda found: f"-p {_PROTOCOLS[found[1]]}", rule)
+
+
+def _sets_of(rules: Sequence[str]) -> frozenset[str]:
+    found = set()
+    for rule in rules:
+        words = words_of(rule)
+        for flag in ("--match-set", "--add-set", "--del-set", "--map-set"):
+            found |= {words[n + 1] for n, word in enumerate(words[:-1]) if word == flag}
+    return frozenset(found)
 
 
 def _is_ours(jump: Jump, chain: str) -> bool:

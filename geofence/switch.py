@@ -1,22 +1,46 @@
 """Switch fences on and off: check, rehearse, apply to both families or neither, record."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geofence import confirm, enabled, locks, owners, rules, ruletext, trusted
+from geofence import (
+    confirm,
+    enabled,
+    locks,
+    missing,
+    owners,
+    pending,
+    rehearsal,
+    rules,
+    ruletext,
+    trusted,
+)
 from geofence.chain import PRIVATE
 from geofence.disk import Disk
-from geofence.enforce import live
-from geofence.errors import ConfigError, KernelRefused, ListRefused
+from geofence.enforce import enforced, live
+from geofence.errors import ConfigError, GeofenceError, ListRefused
 from geofence.force import Host, repair
 from geofence.kernel import Sets, iptables
 from geofence.kernel.namespace import NoNamespace
-from geofence.model import Address, Family, Fence, Prefix, Private, Style, chain_name, set_name
+from geofence.model import (
+    Address,
+    Family,
+    Fence,
+    Lists,
+    Prefix,
+    Private,
+    Style,
+    chain_name,
+    set_name,
+)
+from geofence.peers import SSH_PORT, ssh_sessions
 from geofence.prefixes import find, format_address, parse_prefix, range_of
-from geofence.rehearsal import Report, rehearse
+from geofence.rehearsal import Play, Report
 from geofence.rules import Goal
 from geofence.trusted import Trusted
+from geofence.unparted import unparted
 
 _UNCHANGED = "nothing was changed"
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -57,7 +81,7 @@ def enable(request: Request, host: Firewall) -> Switched:
     """
     state = host.store.prepare()
     with host.open_sets() as sets, locks.writer(state):
-        confirm.refuse_if_waiting(state)
+        confirm.refuse_if_waiting(state, host.disk)
         return _enable(request, host, sets)
 
 
@@ -65,7 +89,7 @@ def mend(request: Request, host: Firewall) -> Switched:
     """Put back what another tool took away of enabled fences: their sets, chain and jumps."""
     state = host.store.prepare()
     with host.open_sets() as sets, locks.writer(state):
-        confirm.refuse_if_waiting(state)
+        confirm.refuse_if_waiting(state, host.disk)
         drift = _mend_sets(request.fences, host, sets)
         done = _enable(request, host, sets)
     return Switched(
@@ -80,8 +104,7 @@ def mend(request: Request, host: Firewall) -> Switched:
 def disable(fences: Sequence[str], host: Firewall) -> Switched:
     """Take out exactly what ``enable`` put in, of both families and variants. Sets stay."""
     state = host.store.prepare()
-    with locks.writer(state):
-        confirm.cancel(state)
+    with locks.writer(state), unparted(), confirm.overruled(fences, state, host.disk):
         tables = [one for family in iptables.families() for one in iptables.present(family)]
         goals = [goal for fence in fences for goal in rules.nothing_of(fence, tables)]
         changed = rules.reach(goals)
@@ -113,21 +136,22 @@ def _enable(request: Request, host: Firewall, sets: Sets) -> Switched:
     for fence in request.fences:
         _refuse_empty(fence, host, sets)
     wanted = host.trusted()
-    trusted.apply(wanted, sets, host.now())
-    trusted.remember(wanted, state, host.disk)
     peers = host.peers()
     for fence in request.fences:
-        _refuse_to_lock_out(fence, peers, sets, rehearsed=not request.without_rehearsal)
+        _refuse_to_lock_out(fence, peers, wanted, sets, rehearsed=not request.without_rehearsal)
     trusting = any(wanted.values())
     goals = {one.name: rules.wanted(one, tables, trusting=trusting) for one in request.fences}
-    report = _rehearsed(request, goals, wanted, peers)
-    changed = _apply(request, goals, host)
+    report = _rehearsed(request, goals, wanted, host, sets)
+    trusted.apply(wanted, sets, host.now())
+    trusted.remember(wanted, state, host.disk)
+    with unparted():
+        changed, warnings = _apply(request, goals, host)
     return Switched(
         changed=changed,
         tables=tuple(str(one) for one in tables),
         report=report,
         confirm_seconds=request.confirm_seconds if changed else None,
-        warnings=tuple(_warnings(request, tables)),
+        warnings=(*_warnings(request, tables), *warnings),
     )
 
 
@@ -136,54 +160,110 @@ def _mend_sets(fences: Sequence[Fence], host: Firewall, sets: Sets) -> list[str]
     return [line for one in mended for line in (*one.warnings, *one.drift)]
 
 
-def _apply(request: Request, goals: Mapping[str, Sequence[Goal]], host: Firewall) -> bool:
+def _apply(
+    request: Request, goals: Mapping[str, Sequence[Goal]], host: Firewall
+) -> tuple[bool, tuple[str, ...]]:
     """Change the rules, under the eyes of a watcher if that is asked for; record it."""
     state, every = host.store.directory, [goal for found in goals.values() for goal in found]
+    for fence in request.fences:
+        missing.write_on_missing(fence, state, host.disk)
     records = {
         fence.name: enabled.files(
             enabled.record_of(fence, goals[fence.name], host.now()), goals[fence.name]
         )
         for fence in request.fences
     }
-    watched = request.confirm_seconds is not None and not rules.present(every)
-    if watched:
-        confirm.arm(every, records, request.confirm_seconds or 0, state, host.disk)
+    if request.confirm_seconds is not None and not rules.present(every):
+        with confirm.watched(every, records, request.confirm_seconds, state, host.disk) as warnings:
+            return bool(rules.reach(every)), warnings
+    before = rules.reach(every)
+    _record(records, before, state, host.disk)
+    pending.forget(state, host.disk)
+    return bool(before), ()
+
+
+def _record(
+    records: Mapping[str, Mapping[str, str]], before: Sequence[Goal], state: Path, disk: Disk
+) -> None:
+    """Record what was enabled; where the disk does not take it, put the rules back."""
+    known = enabled.all_of(state)
     try:
-        changed = bool(rules.reach(every))
-    except BaseException:
-        if watched:
-            confirm.cancel(state)
-        raise
-    if not watched:
         for name, files in records.items():
-            enabled.store(files, name, state, host.disk)
-    return changed
+            enabled.store(files, name, state, disk)
+    except BaseException as error:
+        rules.reach(before)
+        for name in records.keys() - known:
+            with contextlib.suppress(GeofenceError):
+                enabled.forget(name, state, disk)
+        if isinstance(error, GeofenceError):
+            error.still = error.still or "the rules are as they were"
+        raise
+
+
+def rehearse_only(request: Request, host: Firewall, addresses: Sequence[Address]) -> Report:
+    """Rehearse what ``enable`` would do, and change nothing; the addresses must get in too."""
+    with host.open_sets() as sets:
+        for fence in request.fences:
+            _refuse_empty(fence, host, sets)
+        tables = tuple(iptables.chosen(family) for family in iptables.families())
+        wanted = host.trusted()
+        trusting = any(wanted.values())
+        goals = {one.name: rules.wanted(one, tables, trusting=trusting) for one in request.fences}
+        return _rehearse(request, goals, wanted, host, sets, addresses)
 
 
 def _rehearsed(
     request: Request,
     goals: Mapping[str, Sequence[Goal]],
     wanted: Trusted,
-    peers: frozenset[Address],
+    host: Firewall,
+    sets: Sets,
 ) -> Report | None:
     """Rehearse, and refuse what a real packet shows to be wrong."""
     if request.without_rehearsal:
         return None
+    report = _rehearse(request, goals, wanted, host, sets)
+    rehearsal.refuse(report)
+    return report
+
+
+def _rehearse(
+    request: Request,
+    goals: Mapping[str, Sequence[Goal]],
+    wanted: Trusted,
+    host: Firewall,
+    sets: Sets,
+    addresses: Sequence[Address] = (),
+) -> Report:
+    came_to = ssh_sessions()
+    owners = {one: came_to.get(one, SSH_PORT) for one in (*sorted(host.peers()), *addresses)}
+    play = Play(
+        fences=request.fences,
+        goals=goals,
+        lists={fence.name: _meant(fence, host, sets) for fence in request.fences},
+        trusted={family: tuple(prefixes) for family, prefixes in wanted.items()},
+        owners={one: port for one, port in owners.items() if not _is_loopback(one)},
+        ssh_ports=sorted({*owners.values(), SSH_PORT}),
+        trusting=any(wanted.values()),
+    )
     try:
-        report = rehearse(request.fences, goals, wanted, peers)
+        return rehearsal.rehearse(play, sets)
     except NoNamespace as error:
         raise ListRefused(
             f"no rehearsal could be made: no private network namespace: {error}",
             still=_UNCHANGED,
             cure="run geofence as root; or take the risk: --without-rehearsal",
         ) from error
-    if report.failures:
-        raise KernelRefused(
-            "the rehearsal failed: " + "; ".join(report.failures),
-            still=_UNCHANGED,
-            cure="geofence rehearse tells more",
-        )
-    return report
+
+
+def _meant(fence: Fence, host: Firewall, sets: Sets) -> Lists:
+    """Give the list that the fence is meant to let in: the stored one, else the kernel's."""
+    generation = host.store.active(fence.name).generation
+    return generation.lists if generation else enforced(fence.name, sets)
+
+
+def _is_loopback(address: Address) -> bool:
+    return any(_holds(*parse_prefix(text), address) for text in _LOOPBACK)
 
 
 def _refuse_two_gates(fences: Sequence[Fence], state: Path) -> None:
@@ -228,13 +308,13 @@ def _refuse_empty(fence: Fence, host: Firewall, sets: Sets) -> None:
 
 
 def _refuse_to_lock_out(
-    fence: Fence, peers: frozenset[Address], sets: Sets, *, rehearsed: bool
+    fence: Fence, peers: frozenset[Address], wanted: Trusted, sets: Sets, *, rehearsed: bool
 ) -> None:
     """Refuse a fence that somebody who is here by SSH would not pass."""
     out = sorted(
         format_address(*peer)
         for peer in peers
-        if not _would_pass(fence, peer, sets, rehearsed=rehearsed)
+        if not _would_pass(fence, peer, wanted, sets, rehearsed=rehearsed)
     )
     if out:
         raise ListRefused(
@@ -244,16 +324,19 @@ def _refuse_to_lock_out(
         )
 
 
-def _would_pass(fence: Fence, peer: Address, sets: Sets, *, rehearsed: bool) -> bool:
+def _would_pass(
+    fence: Fence, peer: Address, wanted: Trusted, sets: Sets, *, rehearsed: bool
+) -> bool:
     family, address = peer
     if fence.families and family not in fence.families:
         return True  # the fence is not about this family
     passing = (*_LOOPBACK, *PRIVATE[family])
     if fence.style is Style.GATE and fence.private is Private.JUDGE:
         passing = _LOOPBACK
-    if any(_holds(*parse_prefix(text), peer) for text in passing):
-        return fence.style is Style.GATE or rehearsed
-    if any(_holds(family, prefix, peer) for prefix in trusted.held(sets, family)):
+    judged = fence.style is Style.ALLOW and not rehearsed  # who is sent on is all that is known
+    if not judged and any(_holds(*parse_prefix(text), peer) for text in passing):
+        return True
+    if any(_holds(family, prefix, peer) for prefix in wanted[family]):
         return True
     found = live(fence.name, family, sets).prefixes
     return found is not None and find(found, address) is not None

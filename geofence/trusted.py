@@ -1,35 +1,53 @@
 """The addresses that always pass: those the owner configured, and passes for a time.
 
 STATE/passes.json              every pass, with its end as a date
-STATE/trusted/FAMILY.ipset     what the sh hook loads at boot: the configured prefixes
+STATE/trusted -> trusted-SUM   what the sh hook loads at boot, replaced as a whole
+STATE/trusted/FAMILY.ipset     what is trusted for good
 STATE/trusted/FAMILY.passes    and the passes, a line each: PREFIX, and its end in epoch seconds
 STATE/trusted/SHA256SUMS
 """
 
+import contextlib
+import dataclasses
 import datetime
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from geofence import codec, ipsetfile
+from geofence.config import require_trusted_owner
 from geofence.disk import Disk, translated
 from geofence.enforce import refuse_foreign
-from geofence.errors import ConfigError, DiskError
+from geofence.errors import ConfigError, DiskError, GeofenceError, KernelRefused
 from geofence.kernel import Sets
-from geofence.model import Family, Prefix, staging_name, trusted_name
-from geofence.prefixes import format_prefix, parse_prefix, parse_trusted
+from geofence.model import Address, Family, Prefix, staging_name, trusted_name
+from geofence.prefixes import format_prefix, parse_prefix, parse_trusted, quote, range_of
 
 MAX_SECONDS = 2_147_483  # of a timeout, ipset(8): 24 days, 20 hours
 _NEVER = 0
+_STAYS = "the trusted addresses stay as they were"
+_TIME = re.compile(r"(\d{1,9})([smhdw]?)", re.ASCII)
+_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """A prefix that was let in by hand, until a date or for good."""
+    """A prefix that was let in by hand, from one date until another, or for good."""
 
     prefix: str
+    since: datetime.datetime
     until: datetime.datetime | None = None
+
+    def at(self, now: datetime.datetime) -> "Pass":
+        """Give the pass as it is at a time; before its beginning the clock must have been set back.
+
+        Then its end is as far away as it was at first, and no farther.
+        """
+        if self.until is None or now >= self.since:
+            return self
+        return dataclasses.replace(self, since=now, until=now + (self.until - self.since))
 
 
 Trusted = Mapping[Family, Mapping[Prefix, datetime.datetime | None]]
@@ -47,10 +65,13 @@ def configured(entries: Sequence[str], directory: Path) -> Iterator[tuple[Family
             continue
         path = directory / entry[1:]
         try:
+            require_trusted_owner(path)
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
-                f"trusted: {entry}: {error}", cure="the trusted addresses stay as they were"
+                f"trusted: {entry}: cannot be read: {error}",
+                still=_STAYS,
+                cure="mend the file, or take it out of the configuration",
             ) from error
         for number, line in enumerate(lines, 1):
             text = line.partition("#")[0].strip()
@@ -59,8 +80,7 @@ def configured(entries: Sequence[str], directory: Path) -> Iterator[tuple[Family
                     yield parse_trusted(text)
             except ValueError as error:
                 raise ConfigError(
-                    f"trusted: {path}:{number}: {error}",
-                    cure="the trusted addresses stay as they were; mend the line",
+                    f"trusted: {path}:{number}: {error}", still=_STAYS, cure="mend the line"
                 ) from None
 
 
@@ -85,14 +105,15 @@ class Passes:
             raise DiskError(
                 f"{self._path} is damaged: {error}", cure=f"mend it, or remove it: {self._path}"
             ) from error
-        return tuple(one for one in found if one.until is None or one.until > now)
+        valid = (one.at(now) for one in found)
+        return tuple(one for one in valid if one.until is None or one.until > now)
 
     def write(self, passes: Sequence[Pass]) -> None:
         """Store the passes."""
         self._disk.write(self._path, codec.to_json(tuple(passes)))
 
 
-def together(prefixes: Iterator[tuple[Family, Prefix]], passes: Sequence[Pass]) -> Trusted:
+def together(prefixes: Iterable[tuple[Family, Prefix]], passes: Sequence[Pass]) -> Trusted:
     """Put what is configured and what was let in by hand together; for good wins."""
     found: dict[Family, dict[Prefix, datetime.datetime | None]] = {one: {} for one in Family}
     for one in passes:
@@ -104,13 +125,33 @@ def together(prefixes: Iterator[tuple[Family, Prefix]], passes: Sequence[Pass]) 
 
 
 def apply(trusted: Trusted, sets: Sets, now: datetime.datetime) -> bool:
-    """Let the kernel's trusted sets hold these, in one step each; tell whether any changed."""
-    changed = [_apply(family, trusted[family], sets, now) for family in trusted]
-    return any(changed)
+    """Let the kernel's trusted sets hold these; tell whether any prefix came or went.
+
+    They are always loaded anew, for the time that is left of a pass cannot be compared. If one
+    of the sets cannot be had, both are as they were.
+    """
+    wanted = {family: _valid(trusted[family], now) for family in trusted}
+    before = {family: _held_as_far_as_readable(sets, family) for family in wanted}
+    done: list[Family] = []
+    try:
+        for family, prefixes in wanted.items():
+            _stage(family, prefixes, sets, now)
+        for family in wanted:
+            _bring_in(family, sets)
+            done.append(family)
+    except BaseException:
+        for family in done:
+            with contextlib.suppress(GeofenceError):
+                _take_back(family, sets)
+        raise
+    finally:
+        for family in wanted:
+            _clean(family, sets)
+    return any(before[family] != tuple(sorted(wanted[family])) for family in wanted)
 
 
 def remember(trusted: Trusted, state: Path, disk: Disk) -> None:
-    """Store the trusted addresses for the sh hook, which cannot read a configuration."""
+    """Store the trusted addresses for the sh hook, all in one step."""
     files = {
         name: content
         for family, prefixes in sorted(trusted.items())
@@ -121,10 +162,23 @@ def remember(trusted: Trusted, state: Path, disk: Disk) -> None:
     home = state / "trusted"
     if all(_content(home / name) == content for name, content in files.items()):
         return
-    disk.make_directory(home)
-    disk.sweep(home)
-    for name, content in files.items():
-        disk.write(home / name, content)
+    new = state / f"trusted-{hashlib.sha256(sums.encode()).hexdigest()[:12]}"
+    try:
+        disk.remove(new)  # what a killed run left of it
+        disk.make_directory(new)
+        for name, content in files.items():
+            disk.write(new / name, content)
+        if home.is_dir() and not home.is_symlink():
+            disk.remove(home)
+        disk.point(home, new.name)
+    except BaseException:
+        with contextlib.suppress(GeofenceError):
+            disk.remove(new)
+        raise
+    with contextlib.suppress(GeofenceError):  # else the next time
+        for old in state.glob("trusted-*"):
+            if old != new:
+                disk.remove(old)
 
 
 def remembered(state: Path) -> Trusted:
@@ -154,6 +208,17 @@ def held(sets: Sets, family: Family) -> tuple[Prefix, ...]:
     return sets.read(name, family)
 
 
+def trusts(sets: Sets, address: Address) -> bool:
+    """Tell whether the kernel's trusted sets let an address pass."""
+    return any(within((address[0], prefix), address) for prefix in held(sets, address[0]))
+
+
+def within(prefix: tuple[Family, Prefix], address: Address) -> bool:
+    """Tell whether an address is in a prefix."""
+    first, last = range_of(*prefix)
+    return address[0] is prefix[0] and first <= address[1] <= last
+
+
 def left(until: datetime.datetime | None, now: datetime.datetime) -> int:
     """Give the seconds that are left of a pass, as a set's timeout; 0: for good."""
     if until is None:
@@ -161,38 +226,79 @@ def left(until: datetime.datetime | None, now: datetime.datetime) -> int:
     return min(MAX_SECONDS, max(1, int((until - now).total_seconds())))
 
 
-def pass_of(text: str, until: datetime.datetime | None) -> Pass:
-    """Make a pass of what somebody typed. Raises ValueError that quotes it."""
+def pass_of(text: str, seconds: int | None, now: datetime.datetime) -> Pass:
+    """Make a pass of what somebody typed; None: for good. Raises ValueError that quotes it."""
     family, prefix = parse_trusted(text)
-    return Pass(prefix=format_prefix(family, prefix), until=until)
+    until = None if seconds is None else now + datetime.timedelta(seconds=seconds)
+    return Pass(prefix=format_prefix(family, prefix), since=now, until=until)
 
 
-def _apply(
+def seconds_of(text: str) -> int:
+    """Read ``30m``, ``2h``, ``3d``, ``1w`` or a number of seconds. Raises ValueError."""
+    match = _TIME.fullmatch(text)
+    seconds = int(match[1]) * _UNIT_SECONDS[match[2]] if match else 0
+    if not seconds:
+        raise ValueError(f"{quote(text)} is no time: 30m, 2h, 3d, 1w, or a number of seconds")
+    if seconds > MAX_SECONDS:
+        raise ValueError(f"{quote(text)} is longer than the kernel can count: at most 24 days")
+    return seconds
+
+
+def _valid(
+    prefixes: Mapping[Prefix, datetime.datetime | None], now: datetime.datetime
+) -> Mapping[Prefix, datetime.datetime | None]:
+    return {prefix: until for prefix, until in prefixes.items() if until is None or until > now}
+
+
+def _held_as_far_as_readable(sets: Sets, family: Family) -> tuple[Prefix, ...] | None:
+    """Read a trusted set; None if it is absent, or holds what nobody of us put there."""
+    name = trusted_name(family)
+    header = sets.header(name)
+    refuse_foreign(name, family, header, timed=True)
+    if header is None:
+        return None
+    with contextlib.suppress(KernelRefused):
+        return sets.read(name, family)
+    return None
+
+
+def _stage(
     family: Family,
-    wanted: Mapping[Prefix, datetime.datetime | None],
+    prefixes: Mapping[Prefix, datetime.datetime | None],
     sets: Sets,
     now: datetime.datetime,
-) -> bool:
-    name, prefixes = trusted_name(family), tuple(sorted(wanted))
-    staging = staging_name(name)
-    before = sets.header(name)
-    refuse_foreign(name, family, before, timed=True)
-    same = before is not None and sets.read(name, family) == prefixes
-    if same and not any(wanted.values()):
-        return False
+) -> None:
+    staging = staging_name(trusted_name(family))
     if sets.header(staging):
         sets.destroy(staging)
     sets.create(staging, family, len(prefixes), timed=True)
-    try:
-        sets.add(staging, family, prefixes, [left(wanted[prefix], now) for prefix in prefixes])
-        if before:
-            sets.swap(name, staging)
-        else:
-            sets.rename(staging, name)
-    finally:
+    sets.add(staging, family, tuple(prefixes), [left(until, now) for until in prefixes.values()])
+
+
+def _bring_in(family: Family, sets: Sets) -> None:
+    """The one step that packets notice."""
+    name = trusted_name(family)
+    if sets.header(name):
+        sets.swap(name, staging_name(name))
+    else:
+        sets.rename(staging_name(name), name)
+
+
+def _take_back(family: Family, sets: Sets) -> None:
+    """Undo ``_bring_in``: the set that was live before is the staging one, or there was none."""
+    name = trusted_name(family)
+    if sets.header(staging_name(name)):
+        sets.swap(name, staging_name(name))
+    else:
+        sets.destroy(name)
+
+
+def _clean(family: Family, sets: Sets) -> None:
+    """Let no staging set stay; one that cannot go does no harm, and goes the next time."""
+    staging = staging_name(trusted_name(family))
+    with contextlib.suppress(GeofenceError):
         if sets.header(staging):
             sets.destroy(staging)
-    return not same
 
 
 def _files(family: Family, prefixes: Mapping[Prefix, datetime.datetime | None]) -> dict[str, bytes]:

@@ -14,14 +14,22 @@ from geofence.candidate import Brought, aggregated, completed, snapshot_lists
 from geofence.compare import Change, compare
 from geofence.config import FetchLimits
 from geofence.enforce import enforced
-from geofence.errors import DiskError, ListRefused, NoPermission, SourceUnavailable, UsageError
+from geofence.errors import (
+    DiskError,
+    GeofenceError,
+    ListRefused,
+    NoPermission,
+    SourceUnavailable,
+    UsageError,
+)
 from geofence.force import Host, put_in_force, repair, what_stays
 from geofence.judge import Candidate, Circumstances
 from geofence.kernel import Sets
-from geofence.model import Family, Fence, Generation, Lists, Origin
+from geofence.model import Address, Family, Fence, Generation, Lists, Origin
 from geofence.prefixes import digest
 from geofence.sources import bundled
 from geofence.store import Confirmed, Store
+from geofence.trusted import trusts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,10 +191,18 @@ def circumstances(
         origins=active.origins if active else (),
         enforced=now_enforced or (active.lists if active else {}),
         snapshot=snapshot,
-        peers=parts.peers(),
+        peers=_at_risk(parts),
         today=parts.now().date(),
         accept_change=request.accept_change,
     )
+
+
+def _at_risk(parts: Parts) -> frozenset[Address]:
+    """Give those who are here by SSH, but not whom the kernel trusts whatever the list says."""
+    peers = parts.peers()
+    with contextlib.suppress(GeofenceError), parts.open_sets() as sets:
+        return frozenset(peer for peer in peers if not trusts(sets, peer))
+    return peers
 
 
 def said_if_held(

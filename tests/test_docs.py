@@ -117,6 +117,6 @@ def test_the_cron_line_is_a_command():
 def test_the_wheel_would_hold_the_snapshot_and_its_licence():
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     included = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert set(included) == {"data/snapshot.txt.xz", "data/README.md"}
+    assert set(included) == {"data/snapshot.txt.xz", "data/README.md", "cron"}
     assert all((ROOT / path).exists() for path in included)
     assert (ROOT / "data/snapshot.txt.xz").stat().st_size < 2**20

@@ -1,9 +1,11 @@
 """``geofence restore``: what was in force is in force again, from disk alone."""
 
 from geofence import report
+from geofence.commands.confirm import finish_what_is_left
 from geofence.context import Context
 from geofence.errors import GeofenceError
 from geofence.force import Mended, restore
+from geofence.hook import trust_again
 
 
 def run(context: Context) -> int:
@@ -23,6 +25,8 @@ def run(context: Context) -> int:
             context.warn(fence.name, restored.warnings)
             context.say([_text(fence.name, restored)])
             results.append(report.document(0, **_facts(fence.name, restored)))
+    context.warn("trusted", trust_again(context.host(), context.trusted))
+    finish_what_is_left(context)  # its rules name the sets: those come first
     context.document(report.document(status, fences=results))
     return status
 
@@ -30,7 +34,7 @@ def run(context: Context) -> int:
 def _text(fence: str, restored: Mended) -> str:
     done = "is in force again" if restored.changed else "is in force"
     if restored.generation is None:
-        return f"{fence}: the bundled snapshot {done}"
+        return f"{fence}: {restored.serves} {done}"
     return f"{fence}: generation {restored.generation.number} {done}"
 
 

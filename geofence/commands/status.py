@@ -1,6 +1,6 @@
 """``geofence status``: what the kernel enforces, against what the disk says."""
 
-from geofence import report
+from geofence import pending, report
 from geofence.context import Context, open_sets
 from geofence.enforce import Live, live
 from geofence.kernel import Sets
@@ -10,6 +10,8 @@ from geofence.model import Family, Fence, Generation, set_name
 def run(context: Context) -> int:
     """Tell every fence's state; exit 1 if one is not enforced as it is stored."""
     fences = context.fences()
+    change = pending.in_hand(context.state_dir)
+    waiting = report.waiting_facts(change)
     if not fences:
         context.say(
             [
@@ -17,7 +19,7 @@ def run(context: Context) -> int:
                 "start with: geofence update --country CC --dry-run",
             ]
         )
-        context.document(report.document(0, fences=[]))
+        context.document(report.document(0, fences=[], pending=waiting))
         return 0
     with open_sets() as sets:
         found = [_status(context, fence, sets) for fence in fences]
@@ -25,9 +27,9 @@ def run(context: Context) -> int:
     for status in found:
         context.warn(status.fence, [f"not used: {damage}" for damage in status.damaged])
         context.say(report.status_text(status))
-    context.document(
-        report.document(exit_status, fences=[report.status_facts(status) for status in found])
-    )
+    context.say(report.waiting_text(change, pending.reverted(context.state_dir)))
+    facts = [report.status_facts(status) for status in found]
+    context.document(report.document(exit_status, fences=facts, pending=waiting))
     return exit_status
 
 

@@ -1,14 +1,17 @@
 """``geofence update``: of the countries named, or of every fence there is."""
 
+import contextlib
 import dataclasses
 import time
 
 from geofence import config, report
 from geofence.cache import Cache
+from geofence.commands.confirm import finish_what_is_left
 from geofence.config import FetchLimits
 from geofence.context import Context, open_sets
 from geofence.dryrun import dry_run
-from geofence.errors import ConfigError, GeofenceError, UsageError
+from geofence.errors import ConfigError, GeofenceError, NoPermission, UsageError
+from geofence.letin import refresh
 from geofence.model import Family, Fence
 from geofence.peers import ssh_peers
 from geofence.progress import bars
@@ -20,12 +23,29 @@ _LEAST_REACH_SECONDS = 1.0
 def run(context: Context) -> int:
     """Update one fence, or all; the status is that of the first that failed."""
     options = context.options
+    if not options.dry_run:
+        finish_what_is_left(context)
+    _refresh_trusted(context)
     if options.country:
         return _one(context, _named(context))
     fences = _all(context)
     if len(fences) == 1 and options.fence:
         return _one(context, fences[0])
     return _each(context, fences)
+
+
+def _refresh_trusted(context: Context) -> None:
+    """Let the kernel trust whom the configuration names by now; a fence comes first all the same.
+
+    Where nothing may be changed the update itself says so.
+    """
+    if context.options.dry_run:
+        return
+    try:
+        with contextlib.suppress(NoPermission):
+            refresh(context.door())
+    except GeofenceError as error:
+        context.warn("trusted", [str(error)])
 
 
 def _one(context: Context, fence: Fence) -> int:

@@ -6,10 +6,7 @@ iptables comes in two variants that do not see each other's rules, and both may 
 import contextlib
 import enum
 import functools
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import Protocol
 from geofence import ruletext
 from geofence.errors import Busy, GeofenceError, KernelRefused, NoPermission
 from geofence.model import Family
+from geofence.programs import Done, run, which
 
 TABLES = ("raw", "mangle", "nat", "filter", "security")
 _PREFIX = {Family.INET: "iptables", Family.INET6: "ip6tables"}
@@ -25,10 +23,9 @@ _LEGACY_NAMES = {
     Family.INET: Path("/proc/net/ip_tables_names"),
     Family.INET6: Path("/proc/net/ip6_tables_names"),
 }
+_IPV6 = Path("/proc/net/if_inet6")
 _WAIT_SECONDS = 10  # for the lock /run/xtables.lock
 _LOCKED = 4  # RESOURCE_PROBLEM of iptables: the lock is held
-_TIMEOUT_SECONDS = 60.0
-_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
 
 
 class Variant(enum.StrEnum):
@@ -71,18 +68,32 @@ class Iptables:
         """Print one table; nothing if the kernel has none of that name yet."""
         if self.variant is Variant.LEGACY and table not in self._legacy_tables():
             return ""  # looking at it would make it
-        done = _run(
-            [_program(self.family, self.variant, "save"), *(["-c"] * counters), "-t", table]
-        )
+        done = run([_program(self.family, self.variant, "save"), *(["-c"] * counters), "-t", table])
         if done.returncode:
             raise _refused(f"read the table {table} of {self}", done)
         return done.stdout
 
+    def save_all(self, *, counters: bool = False) -> str:
+        """Print every table that there is."""
+        program = _program(self.family, self.variant, "save")
+        done = run([program, *(["-c"] * counters)])
+        if done.returncode:
+            raise _refused(f"read the rules of {self}", done)
+        return done.stdout
+
+    def load(self, text: str) -> None:
+        """Load whole tables, as a boot does, each in one transaction."""
+        program = _program(self.family, self.variant, "restore")
+        done = run([program, f"--wait={_WAIT_SECONDS}"], text)
+        if done.returncode:
+            raise _refused(f"load the rules of {self}", done, text)
+
     def restore(self, text: str) -> None:
         """Change the table in one transaction, or not at all."""
         program = _program(self.family, self.variant, "restore")
-        done = _run([program, "--noflush", "-w", str(_WAIT_SECONDS)], text)
-        if done.returncode == _LOCKED and "lock" in done.stderr:
+        # before 1.6.2 there is no --wait: written so, it is complained of and passed over
+        done = run([program, "--noflush", f"--wait={_WAIT_SECONDS}"], text)
+        if done.returncode == _LOCKED and "holding" in done.stderr:  # or it cannot be opened
             raise Busy(
                 "another program holds the lock of iptables (/run/xtables.lock)",
                 cure="try again when it has ended",
@@ -102,7 +113,7 @@ class Iptables:
 
 def has_ipv6() -> bool:
     """Tell whether the kernel speaks IPv6 at all; without it there are no rules for it."""
-    return Path("/proc/net/if_inet6").exists()
+    return _IPV6.exists()
 
 
 def families() -> tuple[Family, ...]:
@@ -141,10 +152,10 @@ def native_tables() -> tuple[tuple[str, str], ...]:
 
     Raises KernelRefused where nft is installed and cannot tell. Without it: none.
     """
-    program = _which("nft")
+    program = which("nft")
     if program is None:
         return ()
-    done = _run([program, "list", "tables"])
+    done = run([program, "list", "tables"])
     if done.returncode:
         raise _refused("list the nft tables", done)
     found = (line.split() for line in done.stdout.splitlines() if line.startswith("table "))
@@ -155,7 +166,7 @@ def native_tables() -> tuple[tuple[str, str], ...]:
 
 def native_text(family: str, name: str) -> str:
     """Print a native nft table as nft(8) reads it."""
-    done = _run([_which("nft") or "nft", "-s", "list", "table", family, name])
+    done = run([which("nft") or "nft", "-s", "list", "table", family, name])
     if done.returncode:
         raise _refused(f"read the nft table {family} {name}", done)
     return done.stdout
@@ -163,7 +174,7 @@ def native_text(family: str, name: str) -> str:
 
 def load_native(text: str) -> None:
     """Load a native nft table. Raises KernelRefused with nft's own words."""
-    done = _run([_which("nft") or "nft", "-f", "-"], text)
+    done = run([which("nft") or "nft", "-f", "-"], text)
     if done.returncode:
         raise _refused("load an nft table", done)
 
@@ -179,7 +190,7 @@ def _is_iptables_own(family: str, name: str) -> bool:
     if name not in TABLES or not _find(of, Variant.NFT, "save"):
         return False
     with contextlib.suppress(GeofenceError):
-        done = _run([_program(of, Variant.NFT, "save"), "-t", name])
+        done = run([_program(of, Variant.NFT, "save"), "-t", name])
         return not done.returncode and "incompatible" not in done.stdout + done.stderr
     return False
 
@@ -187,19 +198,19 @@ def _is_iptables_own(family: str, name: str) -> bool:
 @functools.cache
 def _default(family: Family) -> Variant | None:
     """Tell which variant the program called iptables is; before 1.8 it says nothing: legacy."""
-    program = _which(_PREFIX[family])
+    program = which(_PREFIX[family])
     if program is None:
         return None
-    with contextlib.suppress(OSError):
-        said = _run([program, "-V"]).stdout
+    with contextlib.suppress(GeofenceError):
+        said = run([program, "-V"]).stdout
         return Variant.NFT if "nf_tables" in said else Variant.LEGACY
     return None
 
 
 def _find(family: Family, variant: Variant, act: str) -> str | None:
-    named = _which(f"{_PREFIX[family]}-{variant}-{act}")
+    named = which(f"{_PREFIX[family]}-{variant}-{act}")
     if named is None and _default(family) is variant:
-        return _which(f"{_PREFIX[family]}-{act}")
+        return which(f"{_PREFIX[family]}-{act}")
     return named
 
 
@@ -213,31 +224,7 @@ def _program(family: Family, variant: Variant, act: str) -> str:
     return program
 
 
-def _which(name: str) -> str | None:
-    """Find a program; cron's PATH has no sbin."""
-    path = os.environ.get("PATH", "")
-    return shutil.which(name, path=os.pathsep.join([path, *_DIRECTORIES]))
-
-
-def _run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            command,
-            input=text,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=_TIMEOUT_SECONDS,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except subprocess.TimeoutExpired as error:
-        raise KernelRefused(f"{command[0]} did not end within {_TIMEOUT_SECONDS:.0f} s") from error
-    except OSError as error:
-        raise KernelRefused(f"cannot run {command[0]}: {error.strerror}") from error
-
-
-def _refused(act: str, done: subprocess.CompletedProcess[str], text: str = "") -> GeofenceError:
+def _refused(act: str, done: Done, text: str = "") -> GeofenceError:
     """Say what the program said; where it names a line of ours, with that line."""
     said = " ".join(
         line.strip()

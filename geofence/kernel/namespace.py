@@ -4,10 +4,11 @@ import ctypes
 import os
 import pickle
 import sys
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from geofence.errors import GeofenceError, KernelRefused
+from geofence.errors import KernelRefused
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 
@@ -22,7 +23,7 @@ def privately(act: Callable[[], T]) -> T:
     """Run an act in a child process with a network namespace of its own, and give its result.
 
     Without root the child has a user namespace too, in which it is root (user_namespaces(7)).
-    Raises NoNamespace where that is not permitted, and what the act raises of GeofenceError.
+    Raises NoNamespace where that is not permitted, and what the act raises.
     """
     reader, writer = os.pipe()
     sys.stdout.flush()
@@ -49,7 +50,8 @@ def _answer(writer: int, act: Callable[[], object]) -> None:
         try:
             enter()
             answer = ("result", act())
-        except (GeofenceError, NoNamespace) as error:
+        except Exception as error:  # noqa: BLE001, whatever it is, the parent is to raise it
+            error.add_note(traceback.format_exc())  # which does not come through the pipe itself
             answer = ("error", error)
         with os.fdopen(writer, "wb") as pipe:
             pickle.dump(answer, pipe)

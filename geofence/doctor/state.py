@@ -1,0 +1,62 @@
+"""Findings about the configuration, the state directory, and where geofence runs."""
+
+from collections.abc import Iterator
+
+from geofence.doctor.facts import Facts
+from geofence.doctor.finding import Finding
+
+_SHOWN = 3
+
+
+def configuration(facts: Facts) -> Iterator[Finding]:
+    """What cannot be read: the configuration, or something that is stored."""
+    for error in facts.complaints:
+        yield Finding(id="configuration", what=error.what, cure=error.cure or "mend the file")
+
+
+def configuration_differs(facts: Facts) -> Iterator[Finding]:
+    """A fence that was enabled with other rules than the configuration has now."""
+    for name in facts.records:
+        if name in facts.configured and facts.expected(name) != facts.fences[name]:
+            yield Finding(
+                id="configuration-differs",
+                fence=name,
+                what="its rules were made from another configuration than there is now",
+                cure="geofence enable",
+            )
+
+
+def waiting(facts: Facts) -> Iterator[Finding]:
+    """A change that will be taken back."""
+    if facts.waiting:
+        yield Finding(
+            id="waiting",
+            fence=" ".join(facts.waiting.fences),
+            what="a change waits to be confirmed; else the old rules come back"
+            f" in {facts.waiting.left():.0f} s",
+            cure="geofence confirm",
+        )
+
+
+def namespace(facts: Facts) -> Iterator[Finding]:
+    """Another network than the host's."""
+    if facts.foreign_namespace:
+        yield Finding(
+            id="namespace",
+            what="this is a network namespace of its own: what is said here is about it, and"
+            " nothing done here protects the host",
+            cure="run geofence on the host itself: nsenter -t 1 -n geofence doctor",
+        )
+
+
+def writable(facts: Facts) -> Iterator[Finding]:
+    """A state that somebody else could change."""
+    if facts.writable:
+        shown = " ".join(str(path) for path in facts.writable[:_SHOWN])
+        more = len(facts.writable) - _SHOWN
+        yield Finding(
+            id="writable",
+            what="others than root may write what is enforced and what a boot loads:"
+            f" {shown}{f' and {more} more' if more > 0 else ''}",
+            cure=f"chown -hR root {facts.writable[0]} && chmod -R go-w {facts.writable[0]}",
+        )

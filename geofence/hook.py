@@ -1,0 +1,191 @@
+"""What init scripts ask of geofence: the sets before the host's rules, its own rules after them.
+
+The sh hook in cron/boot keeps the same promises without Python.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geofence import enabled, locks, missing, rules, ruletext, trusted
+from geofence.enabled import Record
+from geofence.enforce import enforced
+from geofence.errors import GeofenceError
+from geofence.force import Host, enforce_everything, fallback_fence, restore
+from geofence.kernel import Sets, iptables
+from geofence.kernel.iptables import Iptables
+from geofence.model import Family, Fence, Forward, OnMissing, set_name, trusted_name
+from geofence.rules import Goal
+from geofence.trusted import Trusted
+
+_DOCKER_USER = "*filter\n:DOCKER-USER - [0:0]\nCOMMIT\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What could not be done, and what is to be said beside."""
+
+    failures: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __add__(self, other: "Done") -> "Done":
+        """Join what two acts gave."""
+        return Done(self.failures + other.failures, self.warnings + other.warnings)
+
+
+def known(fences: Sequence[Fence], state: Path) -> tuple[Fence, ...]:
+    """Give the fences that a boot is about: also enabled ones of which nothing else is stored.
+
+    What is not configured follows the ``on_missing`` that was stored for the sh hook.
+    """
+    found = {fence.name: fence for fence in fences}
+    for name, record in enabled.all_of(state).items():
+        found.setdefault(name, record.fence_as_enabled(fallback_fence(name)))
+    return tuple(found.values())
+
+
+def as_stored(fence: Fence, state: Path) -> Fence:
+    """Give a fence that is not configured the ``on_missing`` that was stored."""
+    stored = missing.on_missing(fence.name, state)
+    return dataclasses.replace(fence, on_missing=stored or fence.on_missing)
+
+
+def pre_start(fences: Sequence[Fence], host: Host, trust: Callable[[], Trusted]) -> Done:
+    """Put every fence's sets in force; one's failure never stops the next."""
+    done = Done()
+    for fence in fences:
+        done += _sets_of(fence, host)
+    failed = trust_again(host, trust)
+    return done + Done(failures=failed)
+
+
+def start(fences: Sequence[Fence], host: Host, trust: Callable[[], Trusted]) -> Done:
+    """Put the rules of enabled fences back where they are not, and the sets that they name."""
+    state = host.store.directory
+    done = Done(failures=_damaged(state))
+    records = enabled.all_of(state)
+    with host.open_sets() as sets:
+        absent = [line for record in records.values() for line in _absent(record, sets)]
+    if absent:
+        done += pre_start(fences, host, trust)
+    for record in records.values():
+        try:
+            with locks.writer(host.store.prepare()):
+                rules.reach(_goals(record, trusting=any(trusted.remembered(state).values())))
+        except GeofenceError as error:
+            done += Done(failures=(f"{record.fence}: {error.what}",))
+    return done
+
+
+def status(host: Host) -> Done:
+    """Name what is missing of enabled fences: sets, chains, jumps."""
+    state = host.store.directory
+    done = Done(failures=_damaged(state))
+    with host.open_sets() as sets:
+        for record in enabled.all_of(state).values():
+            done += Done(failures=tuple(_absent(record, sets)))
+            goals = _goals(record, trusting=any(trusted.remembered(state).values()))
+            done += Done(
+                failures=tuple(
+                    f"{record.fence}: {goal.rules}: the chain or its jump is not there, or not as"
+                    " it was enabled"
+                    for goal in goals
+                    if not _is_there(goal)
+                )
+            )
+    return done
+
+
+def trust_again(host: Host, trust: Callable[[], Trusted]) -> tuple[str, ...]:
+    """Let the trusted sets hold what is to be trusted, else what was stored; give complaints."""
+    state = host.store.directory
+    complaints: list[str] = []
+    try:
+        wanted = trust()
+    except GeofenceError as error:
+        complaints.append(f"trusted: {error.what}; those that were stored serve")
+        wanted = trusted.remembered(state)
+    if any(wanted.values()) or (state / "trusted").exists() or enabled.all_of(state):
+        try:
+            with host.open_sets() as sets, locks.writer(host.store.prepare()):
+                trusted.apply(wanted, sets, host.now())
+        except GeofenceError as error:
+            complaints.append(error.what)
+    return tuple(complaints)
+
+
+def _sets_of(fence: Fence, host: Host) -> Done:
+    try:
+        restored = restore(fence, host)
+    except GeofenceError as error:
+        failure = f"{fence.name}: {error.what}"
+        if fence.on_missing is OnMissing.BUNDLED and _opened(fence.name, host):
+            failure += "; every country passes"
+        return Done(failures=(failure,))
+    said = tuple(f"{fence.name}: {line}" for line in restored.warnings)
+    return Done(warnings=said) if restored.generation else Done(failures=said)
+
+
+def _opened(fence: str, host: Host) -> bool:
+    """Let every country pass where nothing is in force, rather than nobody; tell whether so."""
+    try:
+        with host.open_sets() as sets:
+            if any(found.prefixes for found in enforced(fence, sets).values()):
+                return False
+        enforce_everything(fence, host)
+    except GeofenceError:
+        return False
+    return True
+
+
+def _goals(record: Record, *, trusting: bool) -> tuple[Goal, ...]:
+    """Say what the tables hold when a fence is enabled as it is recorded."""
+    fence = record.fence_as_enabled(fallback_fence(record.fence))
+    tables = _tables(record.variants)
+    if fence.forward is Forward.DOCKER_USER:
+        _make_docker_user(tables)
+    return rules.wanted(fence, tables, trusting=trusting)
+
+
+def _tables(variants: Mapping[Family, iptables.Variant]) -> tuple[Iptables, ...]:
+    there = iptables.families()
+    return tuple(
+        Iptables(family, variant) for family, variant in variants.items() if family in there
+    )
+
+
+def _make_docker_user(tables: Sequence[Iptables]) -> None:
+    """Make Docker's chain where Docker has not started yet; it takes one that is there."""
+    for table in tables:
+        if "DOCKER-USER" not in ruletext.read(table.save()).rules:
+            table.restore(_DOCKER_USER)
+
+
+def _is_there(goal: Goal) -> bool:
+    table = ruletext.read(goal.rules.save())
+    there = ruletext.own(table, goal.own.chain)
+    jumps = {(jump.chain, jump.rule) for jump in there.jumps}
+    return there.body == goal.own.body and jumps == {
+        (jump.chain, jump.rule) for jump in goal.own.jumps
+    }
+
+
+def _absent(record: Record, sets: Sets) -> list[str]:
+    names = [
+        name
+        for family in record.variants
+        for name in (set_name(record.fence, family), trusted_name(family))
+    ]
+    return [
+        f"{record.fence}: the set {name} is not there" for name in names if not sets.header(name)
+    ]
+
+
+def _damaged(state: Path) -> tuple[str, ...]:
+    """Name the fences whose record of being enabled cannot be read."""
+    return tuple(
+        f"{home.parent.name}: the record of its being enabled is damaged: geofence enable"
+        for home in sorted(state.glob("*/enabled"))
+        if enabled.read(home.parent.name, state) is None
+    )

@@ -1,0 +1,259 @@
+"""Which packets a rehearsal sends, and what a fence has to say of each. Pure.
+
+The fence's word is computed here from its configuration and its list, not from the text of its
+chain: it is what the chain is held against.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from geofence import ruletext
+from geofence.chain import PRIVATE
+from geofence.model import Address, Family, Fence, Prefix, PrefixList, Private, Style
+from geofence.prefixes import find, format_address, format_prefix, parse_prefix, range_of
+from geofence.rehearsal.packets import ICMP, ICMPV6, IGMP, TCP, UDP, VRRP, Kind, echo
+
+STANDS_FOR_TRUSTED = {
+    Family.INET: Prefix(0xC00002FE, 32),  # 192.0.2.254
+    Family.INET6: Prefix(0x20010DB8FFFF << 80 | 0xFE, 128),  # 2001:db8:ffff::fe
+}
+"""An address of the documentation prefixes (RFC 5737, RFC 3849) that the rehearsal alone trusts,
+so that the rule for trusted addresses is tried also where there are none."""
+
+FOREIGN = {
+    Family.INET: 0xC6336407,  # 198.51.100.7
+    Family.INET6: 0x20010DB8 << 96 | 7,
+}
+"""An address that no list holds."""
+
+_UNNAMED_PORT = 61003
+_MOST_NAMED_PORTS = 24
+_MOST_PUBLISHED = 8
+_DPORT = re.compile(r"--(?:dports?|destination-ports?) (\S+)")
+_GROUPS = {
+    Family.INET: ((Family.INET, 0xE0000001), (Family.INET, 0xE0000012)),
+    Family.INET6: ((Family.INET6, 0xFF02 << 112 | 1), (Family.INET6, 0xFF02 << 112 | 0x12)),
+}
+_LIVED_BY = (135, 136, 134, 133, 130, 131, 132, 143)  # neighbour discovery and MLD
+_NEARLY_LIVED_BY = (1, 2, 127, 129, 137, 142, 144)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One packet: who sends it, what it is, and why it is sent."""
+
+    source: Address
+    kind: Kind
+    why: str
+    owner: bool = False  # it must get in, whatever the host's own rules say
+    inside: str = ""  # the interface by which it is to leave, if it is to be forwarded
+
+    def __str__(self) -> str:
+        """Name the packet in an error."""
+        forwarded = f", forwarded to {self.inside}" if self.inside else ""
+        return f"{self.kind} from {format_address(*self.source)} ({self.why}){forwarded}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What a fence says of one family's packets."""
+
+    fence: Fence
+    members: PrefixList
+    trusted: tuple[Prefix, ...]
+    trusting: bool
+
+    @property
+    def family(self) -> Family:
+        """The family it is about."""
+        return self.members.family
+
+    def admits(self, probe: Probe) -> bool:
+        """Tell whether the fence lets a first packet through; for style allow: sends it on."""
+        member = find(self.members, probe.source[1]) is not None
+        trusted = any(_holds(self.family, one, probe.source[1]) for one in self.trusted)
+        if self.fence.style is Style.ALLOW:
+            return member or (trusted and self.trusting)
+        private = self.fence.private is Private.RETURN and is_private(probe.source)
+        return member or trusted or private or lived_by(self.family, probe.kind)
+
+
+def is_private(address: Address) -> bool:
+    """Tell whether an address is private, unique local or link-local."""
+    return any(
+        _holds(address[0], parse_prefix(text)[1], address[1]) for text in PRIVATE[address[0]]
+    )
+
+
+def lived_by(family: Family, kind: Kind) -> bool:
+    """Tell whether a host on a link lives by packets of a kind."""
+    if family is Family.INET:
+        multicast = kind.destination is not None
+        vrrp = (VRRP, _GROUPS[family][1])
+        dhcp = (kind.protocol, kind.sport, kind.number) == (UDP, 67, 68)
+        return dhcp or (kind.protocol == IGMP and multicast) or vrrp == (
+            kind.protocol, kind.destination,
+        )  # fmt: skip
+    return (
+        (kind.protocol == ICMPV6 and kind.number in _LIVED_BY)
+        or (kind.protocol, kind.sport, kind.number) == (UDP, 547, 546)
+        or (kind.protocol, kind.destination) == (VRRP, _GROUPS[family][1])
+    )
+
+
+def services(
+    family: Family, ssh_ports: Iterable[int], tables: Iterable[ruletext.Table]
+) -> tuple[Kind, ...]:
+    """Give the kinds of packets that people come with: to SSH, to each port a rule names, pings.
+
+    The last two go to ports that no rule names.
+    """
+    named, ranges = {TCP: list[int](), UDP: list[int]()}, []
+    for table in tables:
+        for rules in table.rules.values():
+            for rule in rules:
+                found = [*_ports(rule)]
+                ranges += found
+                for protocol, name in ((TCP, "-p tcp"), (UDP, "-p udp")):
+                    if name in rule:
+                        named[protocol] += [port for pair in found for port in pair]
+    free = next(
+        port
+        for port in range(_UNNAMED_PORT, 0, -1)
+        if not any(first <= port <= last for first, last in ranges)
+    )
+    kinds = [Kind(TCP, port) for port in sorted(ssh_ports)]
+    kinds += [Kind(TCP, port) for port in sorted(set(named[TCP]))[:_MOST_NAMED_PORTS]]
+    kinds += [echo(family)]
+    kinds += [Kind(UDP, port) for port in sorted(set(named[UDP]))[:_MOST_NAMED_PORTS]]
+    return (*dict.fromkeys(kinds), Kind(TCP, free), Kind(UDP, free))
+
+
+def special(family: Family) -> tuple[Kind, ...]:
+    """Give the kinds that a host on a link lives by, and those that are nearly so."""
+    everybody, routers = _GROUPS[family]
+    if family is Family.INET:
+        dhcp = [Kind(UDP, number, sport) for sport in (66, 67, 68) for number in (67, 68, 69)]
+        icmp = [Kind(ICMP, number) for number in (0, 5, 9, 13)]
+        return (
+            *dhcp, Kind(TCP, 68, 67), *icmp,
+            Kind(IGMP, 0, 0, everybody), Kind(IGMP), Kind(VRRP, 0, 0, routers), Kind(VRRP),
+            Kind(VRRP, 0, 0, everybody),
+        )  # fmt: skip
+    dhcp = [Kind(UDP, number, sport) for sport in (546, 547, 548) for number in (545, 546, 547)]
+    icmp = [Kind(ICMPV6, number) for number in (*_LIVED_BY, *_NEARLY_LIVED_BY)]
+    return (
+        *dhcp, Kind(TCP, 546, 547), *icmp,
+        Kind(VRRP, 0, 0, routers), Kind(VRRP), Kind(VRRP, 0, 0, everybody),
+    )  # fmt: skip
+
+
+def ends(model: Model, kind: Kind) -> Iterator[Probe]:
+    """Send from both ends of every prefix, and from their neighbours outside."""
+    seen: set[int] = set()
+    last_of_all = (1 << model.family.bits) - 1
+    for prefix in model.members.prefixes:
+        first, last = range_of(model.family, prefix)
+        text = format_prefix(model.family, prefix)
+        for address, why in (
+            (first - 1, f"before {text}"), (last + 1, f"behind {text}"),
+            (first, f"first of {text}"), (last, f"last of {text}"),
+        ):  # fmt: skip
+            if 0 <= address <= last_of_all and address not in seen:
+                seen.add(address)
+                yield Probe((model.family, address), kind, why)
+
+
+def sampled(model: Model, kinds: Sequence[Kind], owners: Iterable[Address]) -> Iterator[Probe]:
+    """Send every kind from a few of everybody; what must be dropped first."""
+    family = model.family
+    foreign = [(family, address) for address in (FOREIGN[family], *_strangers(model))]
+    for kind in (*special(family), *kinds):
+        yield from (Probe(source, kind, "foreign") for source in foreign)
+    for source, why in _edges_of_private(family):
+        yield from (Probe(source, kind, why) for kind in (kinds[0], echo(family)))
+    for source, why in (*_members(model), *_trusted(model)):
+        yield from (Probe(source, kind, why) for kind in kinds)
+    for text in PRIVATE[family]:
+        source = family, parse_prefix(text)[1].address + 1
+        yield from (Probe(source, kind, "private") for kind in special(family))
+    for source in owners:
+        if source[0] is family:
+            yield Probe(source, kinds[0], "must get in", owner=True)
+
+
+def forwarded(model: Model, inside: str, targets: Sequence[Kind]) -> Iterator[Probe]:
+    """Send to what is forwarded from a few of everybody; what must be dropped first."""
+    foreign = [(model.family, address) for address in (FOREIGN[model.family], *_strangers(model))]
+    sources = [(one, "foreign") for one in foreign] + _members(model) + _trusted(model)
+    for source, why in sources:
+        yield from (Probe(source, kind, why, inside=inside) for kind in targets)
+
+
+def published(tables: Iterable[ruletext.Table]) -> tuple[Kind, ...]:
+    """Give the ports of the host that a DNAT rule leads elsewhere, as Docker publishes them."""
+    found = [
+        Kind(TCP if "-p tcp" in rule else UDP, port)
+        for table in tables
+        for rules in table.rules.values()
+        for rule in rules
+        if ruletext.target_of(rule) == "DNAT"
+        for port, _ in _ports(rule)
+    ]
+    return tuple(dict.fromkeys(found))[:_MOST_PUBLISHED]
+
+
+def trusted_addresses(model: Model) -> tuple[Address, ...]:
+    """Give the first and last address of everything that is trusted by its owner."""
+    own = STANDS_FOR_TRUSTED[model.family]
+    found = [range_of(model.family, one) for one in model.trusted if one != own]
+    return tuple(dict.fromkeys((model.family, one) for pair in found for one in pair))
+
+
+def _members(model: Model) -> list[tuple[Address, str]]:
+    prefixes = model.members.prefixes
+    chosen = {prefixes[0], prefixes[len(prefixes) // 2], prefixes[-1]} if prefixes else ()
+    return [
+        ((model.family, one.address), f"member {format_prefix(model.family, one)}")
+        for one in sorted(chosen)
+    ]
+
+
+def _trusted(model: Model) -> list[tuple[Address, str]]:
+    own = range_of(model.family, STANDS_FOR_TRUSTED[model.family]).first
+    return [(one, "trusted") for one in ((model.family, own), *trusted_addresses(model))]
+
+
+def _strangers(model: Model) -> list[int]:
+    """Give the neighbours of a few members that are outside."""
+    found = [range_of(model.family, prefix) for prefix in model.members.prefixes]
+    outside = [
+        address
+        for first, last in (*found[:8], *found[len(found) // 2 :][:8])
+        for address in (first - 1, last + 1)
+        if 0 < address < (1 << model.family.bits) and find(model.members, address) is None
+    ]
+    return outside[:2] + outside[-2:]
+
+
+def _edges_of_private(family: Family) -> list[tuple[Address, str]]:
+    edges = []
+    for text in PRIVATE[family]:
+        first, last = range_of(family, parse_prefix(text)[1])
+        edges += [(address, f"beside {text}") for address in (first - 1, last + 1)]
+        edges += [(address, f"in {text}") for address in (first, last)]
+    return [((family, address), why) for address, why in edges]
+
+
+def _ports(rule: str) -> Iterator[tuple[int, int]]:
+    for found in _DPORT.findall(rule):
+        for part in found.split(","):
+            first, _, last = part.partition(":")
+            if first.isdecimal() and (last or first).isdecimal():
+                yield int(first), int(last or first)
+
+
+def _holds(family: Family, prefix: Prefix, address: int) -> bool:
+    first, last = range_of(family, prefix)
+    return first <= address <= last

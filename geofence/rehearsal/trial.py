@@ -1,0 +1,292 @@
+"""Try one fence on a stage: without it, with it, and what a packet met that was judged wrong."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from geofence import rules, ruletext
+from geofence.kernel.iptables import Iptables
+from geofence.model import Address, Family, Fence, Forward, Style
+from geofence.prefixes import format_address
+from geofence.rehearsal import corpus, talks
+from geofence.rehearsal.corpus import Model, Probe
+from geofence.rehearsal.host import HostState
+from geofence.rehearsal.packets import TCP, Kind
+from geofence.rehearsal.stage import SetCopy, Stage
+from geofence.rules import Goal
+from geofence.ruletext import Own
+
+_BURST = 150  # more than the usual limit rule lets through at once
+_FORWARDED_DIRECTLY = Kind(TCP, 80)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What is tried: a host, one fence on it, and who must get in."""
+
+    state: HostState
+    sets: tuple[SetCopy, ...]
+    fence: Fence
+    goals: tuple[Goal, ...]
+    models: Mapping[Family, Model]
+    owners: Mapping[Address, int]  # and the port they come to
+    ports: tuple[int, ...]  # of SSH
+    ends: bool = True  # whether both ends of every prefix are tried
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A packet, or a conversation by its name; what should have become of it, and what did."""
+
+    what: Probe | str
+    expected: bool
+    actual: bool
+    rule: str = ""  # that decided
+
+
+@dataclass(slots=True, kw_only=True)
+class Result:
+    """What a trial found."""
+
+    packets: int = 0
+    wrong: list[Seen] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unproved: bool = False  # the host's own rules hid what the chain does
+
+
+def try_out(setup: Setup) -> Result:
+    """Try every packet, in the namespace this process is in."""
+    stage, result = Stage(setup.state, setup.sets), Result()
+    _without(setup, stage)
+    for model in setup.models.values():
+        probes = _probes(setup, model, stage, result)
+        talked = talks.talks(model.family, setup.owners)
+        before = [stage.gets_in(one, 1) for one in probes]
+        said = {name: talk(stage) for name, talk in talked.items()}
+        meanwhile = _meanwhile(setup, model, stage, probes)
+        _with(setup, model.family)
+        now = [stage.gets_in(one, 3) for one in probes]
+        verdicts = list(zip(probes, before, meanwhile, now, strict=True))
+        result.packets += len(probes) * 2 + len(talked)
+        result.wrong += [
+            Seen(what=probe, expected=due, actual=new)
+            for probe, old, cut, new in verdicts
+            if (due := _due(model, probe, old, cut=cut)) != new
+        ]
+        result.wrong += _talked(stage, talked, said, result)
+        result.failures += _overall(setup, model, verdicts)
+        result.unproved |= any(
+            not old
+            for probe, old, _, _ in verdicts
+            if probe.why.startswith(("first", "last")) and not probe.inside
+        )
+        _without(setup, stage)
+    return result
+
+
+def alone(setup: Setup, family: Family, what: Probe | str) -> Seen:
+    """Try one packet, or one conversation, in a namespace where nothing else has been sent."""
+    stage, model = Stage(setup.state, setup.sets), setup.models[family]
+    _without(setup, stage)
+    if isinstance(what, str):
+        talk = talks.talks(family, setup.owners)[what]
+        due = _talk_due(what, talk(stage))
+        _with(setup, family)
+        before = stage.counted()
+        actual = talk(stage)
+        return Seen(
+            what=what,
+            expected=bool(due),
+            actual=bool(actual),
+            rule=_decider(before, stage.counted(), passed=bool(actual)),
+        )
+    old = stage.gets_in(what, 1)
+    (cut,) = _meanwhile(setup, model, stage, [what])
+    _with(setup, family)
+    before = stage.counted()
+    new = stage.gets_in(what, 3)
+    return Seen(
+        what=what,
+        expected=_due(model, what, old, cut=cut),
+        actual=new,
+        rule=_decider(before, stage.counted(), passed=new),
+    )
+
+
+def on_bare_host(setup: Setup, verdict: str, *, ends: bool) -> Setup:
+    """Give the same fence on a host whose own rules give everything one verdict.
+
+    What the chain lets RETURN is seen where that is ACCEPT, and what it ends itself where it is
+    DROP; style allow meets the verdict in its target.
+    """
+    policy = verdict if setup.fence.style is Style.GATE else "DROP"
+    text = f"*filter\n:INPUT {policy}\n"
+    if setup.fence.style is Style.ALLOW:
+        text += f":{setup.fence.target} -\n-A {setup.fence.target} -j {verdict}\n"
+    if setup.fence.forward is Forward.DOCKER_USER:
+        text += ":DOCKER-USER -\n-A FORWARD -j DOCKER-USER\n"
+    tables = [Iptables(goal.rules.family, goal.rules.variant) for goal in setup.goals]
+    state = dataclasses.replace(
+        setup.state, rules=tuple((one, f"{text}COMMIT\n") for one in tables), native=(), sets=""
+    )
+    return dataclasses.replace(setup, state=state, owners={}, ends=ends)
+
+
+def _probes(setup: Setup, model: Model, stage: Stage, result: Result) -> list[Probe]:
+    """Choose the packets: a few of every kind, and one from all ends of all prefixes."""
+    kinds = _kinds(setup, model)
+    found = [*corpus.sampled(model, kinds, setup.owners)]
+    found += _forwarded(setup, model)
+    if not setup.ends:
+        return found
+    kind = next((one for one in kinds if _all_get_in(model, stage, one)), None)
+    if kind is None:
+        result.unproved = True
+        kind = kinds[0]
+    return found + list(corpus.ends(model, kind))
+
+
+def _kinds(setup: Setup, model: Model) -> tuple[Kind, ...]:
+    return corpus.services(model.family, setup.ports, setup.state.tables)
+
+
+def _all_get_in(model: Model, stage: Stage, kind: Kind) -> bool:
+    """Tell whether the host's own rules let members in by a kind, however many come."""
+    sources = [(model.family, prefix.address) for prefix in model.members.prefixes[:_BURST]]
+    if not sources:
+        return False
+    many = (sources * _BURST)[:_BURST]
+    return all(stage.gets_in(Probe(one, kind, ""), 10 + turn) for turn, one in enumerate(many))
+
+
+def _forwarded(setup: Setup, model: Model) -> list[Probe]:
+    if not setup.fence.forward:
+        return []
+    for one in setup.state.interfaces:
+        if one.name in (*setup.fence.outside, setup.state.outside):
+            continue
+        for (family, number), length in one.addresses:
+            if family is model.family and length < family.bits - 1:
+                network = number >> family.bits - length << family.bits - length
+                guest = network + 2 if number == network + 1 else network + 1
+                direct = dataclasses.replace(_FORWARDED_DIRECTLY, destination=(family, guest))
+                targets = (*corpus.published(_tables_of(setup.state, family)), direct)
+                return [*corpus.forwarded(model, one.name, targets)]
+    return []
+
+
+def _tables_of(state: HostState, family: Family) -> list[ruletext.Table]:
+    return [ruletext.read(text, "nat") for one, text in state.rules if one.family is family]
+
+
+def _due(model: Model, probe: Probe, old: bool, *, cut: bool) -> bool:  # noqa: FBT001
+    """Say what should become of a packet, by what became of it without the fence.
+
+    ``cut`` is what becomes of it where the whole chain is one DROP (gate), so that only what
+    stands before the jump counts, or one jump to the target (allow).
+    """
+    if probe.owner:
+        return True
+    admits = model.admits(probe)
+    if model.fence.style is Style.ALLOW:
+        return cut if admits else old
+    return old if admits else cut
+
+
+def _meanwhile(setup: Setup, model: Model, stage: Stage, probes: Sequence[Probe]) -> list[bool]:
+    gate = model.fence.style is Style.GATE
+    if gate and model.fence.position == 1:
+        return [False] * len(probes)
+    body = ("-j DROP",) if gate else (f"-j {model.fence.target}",)
+    rules.reach(
+        [
+            Goal(goal.rules, Own(chain=goal.own.chain, body=body, jumps=goal.own.jumps))
+            for goal in setup.goals
+            if goal.rules.family is model.family
+        ]
+    )
+    return [stage.gets_in(one, 2) for one in probes]
+
+
+def _without(setup: Setup, stage: Stage) -> None:
+    rules.reach(rules.nothing_of(setup.fence.name, stage.tables))
+
+
+def _with(setup: Setup, family: Family) -> None:
+    rules.reach([goal for goal in setup.goals if goal.rules.family is family])
+
+
+def _talked(
+    stage: Stage,
+    talked: Mapping[str, talks.Talk],
+    said: Mapping[str, bool | None],
+    result: Result,
+) -> list[Seen]:
+    wrong = []
+    for name, talk in talked.items():
+        now, due = talk(stage), _talk_due(name, said[name])
+        if due is None or now is None:
+            result.notes.append(f"the host's own rules do not let it begin: {name}")
+        elif due != now:
+            wrong.append(Seen(what=name, expected=due, actual=now))
+        elif not due:
+            result.notes.append(f"the host's own rules drop it: {name}")
+    return wrong
+
+
+def _talk_due(name: str, before: bool | None) -> bool | None:  # noqa: FBT001
+    """Say what should become of a conversation; an owner's data must get in."""
+    return True if name.startswith(talks.SESSION) else before
+
+
+def _overall(
+    setup: Setup, model: Model, verdicts: Sequence[tuple[Probe, bool, bool, bool]]
+) -> list[str]:
+    """Say what no single packet shows: a fence that decides nothing, an owner nobody lets in."""
+    gate = model.fence.style is Style.GATE
+    kinds = _kinds(setup, model)
+    foreign = [one for one in verdicts if one[0].why == "foreign" and one[0].kind in kinds]
+    said = []
+    open_kinds = {
+        str(probe.kind) for probe, _, cut, _ in foreign if cut and probe.kind in kinds[-2:]
+    }
+    if gate and open_kinds:
+        said.append(
+            f"{model.family.label}: the jump stands behind a rule that lets everybody in:"
+            f" {' and '.join(sorted(open_kinds))} from anywhere would not meet the fence"
+        )
+    members = [one for one in verdicts if one[0].why.startswith("member")]
+    if not gate and members and not any(new for *_, new in members):
+        said.append(
+            f"{model.family.label}: {model.fence.target} lets no member in, whatever was tried"
+        )
+    if not gate and foreign and all(new for *_, new in foreign):
+        said.append(
+            f"{model.family.label}: nothing drops who is no member: style allow needs a rule or a"
+            " policy of yours that does"
+        )
+    for address in corpus.trusted_addresses(model):
+        found = [one for one in verdicts if one[0].source == address and one[0].why == "trusted"]
+        if found and not any(new for *_, new in found):
+            said.append(
+                f"{model.family.label}: nothing lets the trusted {format_address(*address)} in"
+            )
+    return said
+
+
+def _decider(before: Mapping[str, int], after: Mapping[str, int], *, passed: bool) -> str:
+    """Name the rule or the policy that decided about the one packet between two readings."""
+    moved = [key for key, count in after.items() if count > before.get(key, 0)]
+    ends = ("ACCEPT",) if passed else ("DROP", "REJECT")
+    for one in moved:
+        rule = one.partition(": ")[2]
+        here = not passed or ", table filter" in one
+        if here and rule.startswith("-A ") and ruletext.target_of(rule) in ends:
+            return one
+    for one in moved:
+        if any(f"policy {end} of" in one for end in ends) and (not passed or "of INPUT" in one):
+            return one
+    return (
+        "no rule of iptables" if passed else "no rule of iptables: a native nft table, or routing"
+    )

@@ -1,0 +1,1 @@
+"""Rehearsals: what they catch, and what they let pass."""
