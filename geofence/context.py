@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geofence import codec, config, report
+from geofence import codec, config, missing, report
 from geofence.disk import Disk
 from geofence.errors import ConfigError, GeofenceError, UsageError
 from geofence.force import Host, fallback_fence
@@ -125,10 +125,14 @@ class Context:
         """Give every fence, configured or stored."""
         known = {fence.name: fence for fence in self.config.fences}
         for name in self.store.fences():
-            fence = fallback_fence(name)
-            fence = dataclasses.replace(fence, on_missing=self.config.on_missing)
-            known.setdefault(name, fence)
+            known.setdefault(name, self.unconfigured(name))
         return tuple(known.values())
+
+    def unconfigured(self, name: str) -> Fence:
+        """Make a fence that no configuration describes, of its name and of what is stored."""
+        stored = missing.on_missing(name, self.state_dir) if self.config.path is None else None
+        fence = fallback_fence(name)
+        return dataclasses.replace(fence, on_missing=stored or self.config.on_missing)
 
     def some_fences(self) -> tuple[Fence, ...]:
         """Give the fences that a verb is about, at least one."""

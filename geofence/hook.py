@@ -3,12 +3,11 @@
 The sh hook in cron/boot keeps the same promises without Python.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geofence import enabled, locks, missing, rules, ruletext, trusted
+from geofence import enabled, locks, rules, ruletext, trusted
 from geofence.enabled import Record
 from geofence.enforce import enforced
 from geofence.errors import GeofenceError
@@ -34,21 +33,14 @@ class Done:
         return Done(self.failures + other.failures, self.warnings + other.warnings)
 
 
-def known(fences: Sequence[Fence], state: Path) -> tuple[Fence, ...]:
-    """Give the fences that a boot is about: also enabled ones of which nothing else is stored.
-
-    What is not configured follows the ``on_missing`` that was stored for the sh hook.
-    """
+def known(
+    fences: Sequence[Fence], state: Path, unconfigured: Callable[[str], Fence]
+) -> tuple[Fence, ...]:
+    """Give the fences that a boot is about: also enabled ones of which nothing else is stored."""
     found = {fence.name: fence for fence in fences}
-    for name, record in enabled.all_of(state).items():
-        found.setdefault(name, record.fence_as_enabled(fallback_fence(name)))
+    for name in enabled.all_of(state):
+        found.setdefault(name, unconfigured(name))
     return tuple(found.values())
-
-
-def as_stored(fence: Fence, state: Path) -> Fence:
-    """Give a fence that is not configured the ``on_missing`` that was stored."""
-    stored = missing.on_missing(fence.name, state)
-    return dataclasses.replace(fence, on_missing=stored or fence.on_missing)
 
 
 def pre_start(fences: Sequence[Fence], host: Host, trust: Callable[[], Trusted]) -> Done:
@@ -72,6 +64,7 @@ def start(fences: Sequence[Fence], host: Host, trust: Callable[[], Trusted]) -> 
     for record in records.values():
         try:
             with locks.writer(host.store.prepare()):
+                _make_docker_user(record)
                 rules.reach(_goals(record, trusting=any(trusted.remembered(state).values())))
         except GeofenceError as error:
             done += Done(failures=(f"{record.fence}: {error.what}",))
@@ -142,10 +135,7 @@ def _opened(fence: str, host: Host) -> bool:
 def _goals(record: Record, *, trusting: bool) -> tuple[Goal, ...]:
     """Say what the tables hold when a fence is enabled as it is recorded."""
     fence = record.fence_as_enabled(fallback_fence(record.fence))
-    tables = _tables(record.variants)
-    if fence.forward is Forward.DOCKER_USER:
-        _make_docker_user(tables)
-    return rules.wanted(fence, tables, trusting=trusting)
+    return rules.wanted(fence, _tables(record.variants), trusting=trusting)
 
 
 def _tables(variants: Mapping[Family, iptables.Variant]) -> tuple[Iptables, ...]:
@@ -155,9 +145,11 @@ def _tables(variants: Mapping[Family, iptables.Variant]) -> tuple[Iptables, ...]
     )
 
 
-def _make_docker_user(tables: Sequence[Iptables]) -> None:
+def _make_docker_user(record: Record) -> None:
     """Make Docker's chain where Docker has not started yet; it takes one that is there."""
-    for table in tables:
+    if record.forward is not Forward.DOCKER_USER:
+        return
+    for table in _tables(record.variants):
         if "DOCKER-USER" not in ruletext.read(table.save()).rules:
             table.restore(_DOCKER_USER)
 

@@ -90,7 +90,7 @@ def unheeded(family: Family, door: Door) -> list[str]:
         " not count for it before: geofence repair"
         for name, record in enabled.all_of(door.store.directory).items()
         if not record.families or family in record.families
-        if not any(_asks(one, name) for one in iptables.present(family))
+        if not _heeded(name, family)
     ]
 
 
@@ -136,6 +136,14 @@ def _put_back(before: Sequence[Pass], passes: Passes) -> str:
     except GeofenceError as error:
         return f"it is stored, but not in force; and to take that back failed: {error.what}"
     return "nothing was changed"
+
+
+def _heeded(fence: str, family: Family) -> bool:
+    """Tell whether a fence's chain asks the trusted set; where it cannot be read, let it be so."""
+    try:
+        return any(_asks(one, fence) for one in iptables.present(family))
+    except GeofenceError:
+        return True
 
 
 def _asks(rules: iptables.Iptables, fence: str) -> bool:

@@ -120,17 +120,21 @@ def loading(goal: Own) -> str:
 
 
 def holds(table: Table, goal: Own) -> bool:
-    """Tell whether a table holds a goal, each jump once and at its place."""
+    """Tell whether a table holds a goal, each jump once and at its place.
+
+    Another fence's jump before it puts no jump out of its place: two may well want to be first.
+    """
     there = own(table, goal.chain)
     if goal.body is None:
         kept = () if foreign_jumps(table, goal.chain) else None
         return not there.jumps and there.body == kept
-    wanted = {
-        Jump(jump.chain, jump.rule, min(jump.position, len(table.rules.get(jump.chain, ()))))
-        for jump in goal.jumps
-    }
-    same = len(there.jumps) == len(goal.jumps) and set(there.jumps) == wanted
-    return same and there.body == goal.body
+    wanted = sorted(goal.jumps, key=_where)
+    found = sorted(there.jumps, key=_where)
+    return (
+        there.body == goal.body
+        and len(found) == len(wanted)
+        and all(_in_place(one, other, table) for one, other in zip(found, wanted, strict=True))
+    )
 
 
 def sets_named(table: Table) -> frozenset[str]:
@@ -175,6 +179,27 @@ def _leads_to(rule: str, chain: str) -> bool:
     """Tell whether a rule jumps to a chain: such a target has no options, and stands last."""
     *_, option, target = ["", "", *words_of(rule)]
     return option in _JUMPS and target == chain
+
+
+def _where(jump: Jump) -> tuple[str, str, int]:
+    return jump.chain, jump.rule, jump.position
+
+
+def _in_place(found: Jump, wanted: Jump, table: Table) -> bool:
+    """Tell whether a jump stands where it was asked for, or at the end of a shorter chain."""
+    if (found.chain, found.rule) != (wanted.chain, wanted.rule):
+        return False
+    others = {chain_name(fence) for fence in fences(table)} - {target_of(found.rule)}
+    rules = table.rules[found.chain]
+    foreign = [
+        place
+        for place, rule in enumerate(rules, 1)
+        if not any(_is_ours(Jump(found.chain, rule), chain) for chain in others)
+    ]
+    before = sum(place < found.position for place in foreign)
+    return found.position == min(wanted.position, len(rules)) or before == min(
+        wanted.position - 1, len(foreign) - 1
+    )
 
 
 def _as_we_write(rule: str) -> str:

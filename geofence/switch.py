@@ -130,7 +130,7 @@ def in_kernel() -> tuple[str, ...]:
 
 def _enable(request: Request, host: Firewall, sets: Sets) -> Switched:
     state = host.store.directory
-    tables = tuple(iptables.chosen(family) for family in iptables.families())
+    tables = _tables(request.fences)
     owners.refuse(tables, iptables.native_tables())
     _refuse_two_gates(request.fences, state)
     for fence in request.fences:
@@ -144,8 +144,7 @@ def _enable(request: Request, host: Firewall, sets: Sets) -> Switched:
     report = _rehearsed(request, goals, wanted, host, sets)
     trusted.apply(wanted, sets, host.now())
     trusted.remember(wanted, state, host.disk)
-    with unparted():
-        changed, warnings = _apply(request, goals, host)
+    changed, warnings = _apply(request, goals, host)
     return Switched(
         changed=changed,
         tables=tuple(str(one) for one in tables),
@@ -153,6 +152,12 @@ def _enable(request: Request, host: Firewall, sets: Sets) -> Switched:
         confirm_seconds=request.confirm_seconds if changed else None,
         warnings=(*_warnings(request, tables), *warnings),
     )
+
+
+def _tables(fences: Sequence[Fence]) -> tuple[iptables.Iptables, ...]:
+    """Choose a variant for each family that the fences are about and that the kernel speaks."""
+    asked = {family for fence in fences for family in fence.families or tuple(Family)}
+    return tuple(iptables.chosen(family) for family in iptables.families() if family in asked)
 
 
 def _mend_sets(fences: Sequence[Fence], host: Firewall, sets: Sets) -> list[str]:
@@ -176,9 +181,10 @@ def _apply(
     if request.confirm_seconds is not None and not rules.present(every):
         with confirm.watched(every, records, request.confirm_seconds, state, host.disk) as warnings:
             return bool(rules.reach(every)), warnings
-    before = rules.reach(every)
-    _record(records, before, state, host.disk)
-    pending.forget(state, host.disk)
+    with unparted():
+        before = rules.reach(every)
+        _record(records, before, state, host.disk)
+        pending.forget(state, host.disk)
     return bool(before), ()
 
 
@@ -205,7 +211,7 @@ def rehearse_only(request: Request, host: Firewall, addresses: Sequence[Address]
     with host.open_sets() as sets:
         for fence in request.fences:
             _refuse_empty(fence, host, sets)
-        tables = tuple(iptables.chosen(family) for family in iptables.families())
+        tables = _tables(request.fences)
         wanted = host.trusted()
         trusting = any(wanted.values())
         goals = {one.name: rules.wanted(one, tables, trusting=trusting) for one in request.fences}
@@ -267,14 +273,15 @@ def _is_loopback(address: Address) -> bool:
 
 
 def _refuse_two_gates(fences: Sequence[Fence], state: Path) -> None:
-    names = [fence.name for fence in fences if fence.style is Style.GATE]
-    asked = {fence.name for fence in fences}
-    names += [
-        name
-        for name, record in enabled.all_of(state).items()
-        if record.style is Style.GATE and name not in asked
-    ]
-    if len(names) > 1:
+    asked = {fence.name: (fence.style, fence.families) for fence in fences}
+    there = {name: (one.style, one.families) for name, one in enabled.all_of(state).items()}
+    gates = {
+        name: families or tuple(Family)
+        for name, (style, families) in {**there, **asked}.items()
+        if style is Style.GATE
+    }
+    of_family = ([name for name in gates if family in gates[name]] for family in Family)
+    if len(names := max(of_family, key=len)) > 1:
         countries = sorted({code for fence in fences for code in fence.countries})
         raise ConfigError(
             f"two gates on the same traffic would let nobody in: {' and '.join(sorted(names))}",
@@ -356,10 +363,10 @@ def _warnings(request: Request, tables: Sequence[iptables.Iptables]) -> list[str
             f" the fence is in {rule}"
             for other in others
         ]
-    if len(tables) < len(Family):
+    if not iptables.has_ipv6():
         said.append("this kernel speaks no IPv6: there is nothing to fence")
     for fence in request.fences:
-        if fence.families and Family.INET6 not in fence.families and len(tables) > 1:
+        if fence.families and Family.INET6 not in fence.families and iptables.has_ipv6():
             said.append(f"{fence.name} is about IPv4 alone: IPv6 stays as open as it is")
         for one in tables:
             jumps = ruletext.foreign_jumps(ruletext.read(one.save()), chain_name(fence.name))

@@ -66,7 +66,7 @@ def start_timer(seconds: int, state: Path) -> str:
 
 def watch(change: Pending, state: Path) -> None:
     """Wait as long as a change may be confirmed, and bring the old rules back if it is not."""
-    while left := change.left():
+    while (left := change.deadline - time.clock_gettime(time.CLOCK_BOOTTIME)) > 0:
         if not _undecided(change, state):
             return
         time.sleep(min(left, _TICK_SECONDS))

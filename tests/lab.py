@@ -70,6 +70,7 @@ def run(*command: str | Path, stdin: str = "") -> str:
 def empty_kernel() -> None:
     """Take every rule and every set out of this (private) namespace."""
     empty_rules()
+    run("ipset", "flush")  # a set of sets holds its members
     run("ipset", "destroy")
 
 

@@ -43,13 +43,22 @@ class Result:
         )
 
 
-def lists(directory: Path) -> tuple[Path, Path]:
-    """Write Japan's list, and the same without one prefix in twelve."""
+def lists(directory: Path, every: int = 1) -> tuple[Path, Path]:
+    """Write Japan's list, or every n-th of its prefixes, and the same without one in twelve."""
     both = snapshot_lists(Fence(name="JP", countries=("JP",))).values()
-    japan = [[*texts(found)] for found in both]
+    japan = [[*texts(found)][::every] for found in both]
     less = [text for found in japan for number, text in enumerate(found) if number % 12 != 11]
     old = lab.plain_list(directory / "old", *japan[0], *japan[1])
     return old, lab.plain_list(directory / "new", *less)
+
+
+def enable(variant: str, state: Path) -> None:
+    """Enable the fence in one variant: the one that holds something already."""
+    telnet = ["-A", "INPUT", "-p", "tcp", "--dport", "23", "-j", "DROP"]
+    for program in ("iptables", "ip6tables"):
+        lab.run(f"{program}-{variant}", "-w", *telnet)
+    arguments = ["--state-dir", str(state), "-q", "enable", "--without-rehearsal"]
+    lab.run(sys.executable, "-m", "geofence", *arguments)
 
 
 def during_updates(number: int, variant: str, state: Path, old: Path, new: Path) -> Result:
@@ -62,7 +71,7 @@ def during_updates(number: int, variant: str, state: Path, old: Path, new: Path)
     sent, got = 0, {b"A": 0, b"F": 0}
     command = [sys.executable, "-c", _LOOP, str(state), str(number), str(old), str(new)]
     with wire.wire() as line:
-        wire.gate(variant, "JP")
+        enable(variant, state)
         with subprocess.Popen(command) as updates:
             started = time.monotonic()
             while updates.poll() is None:

@@ -54,7 +54,6 @@ def test_rules_that_nobody_confirms_go_and_other_tools_stay(host):
     assert not host.is_recorded
 
 
-@both_variants
 def test_confirmed_rules_stay_and_are_recorded(host):
     host.enable("--confirm", "1")
     deadline = host.waiting.deadline
@@ -252,6 +251,14 @@ def test_killed_while_applying(host, number):
     assert host("confirm").status == 1
 
 
+def test_disable_settles_a_change_that_was_killed_before_it_was_applied(host):
+    killed_at(1, lambda: host.enable("--confirm", "60"))
+    assert host("confirm").status == 1
+    assert host("disable").status == 0
+    assert host.files == set()
+    assert host.enable().status == 0
+
+
 def killed_at(number, act):
     """Run an act in a child that is killed before its n-th change of rules, or at its end."""
     pid = os.fork()
@@ -446,6 +453,7 @@ def test_the_timer_takes_back_what_a_killed_watcher_does_not(host, tmp_path, mon
     Systemd(tmp_path, monkeypatch, does=AFTER_ITS_TIME)
     host.enable("--confirm", "1")
     assert kill_watchers() == 1
+    host.config.write_text("[fence.LI\n")  # a typo must not keep the owner out
     assert not host.is_open()
     until(host.is_open)
     until(lambda: host.files == {"reverted.json"})
@@ -512,6 +520,12 @@ class Terminal:
         os.close(self._terminal)
         return self._running.wait()
 
+    def hang_up(self) -> int:
+        """Close the terminal when the question has been asked, and give the exit status."""
+        until(lambda: b"[60] " in self._read())
+        os.close(self._terminal)
+        return self._running.wait()
+
     def _read(self) -> bytes:
         while select.select([self._terminal], [], [], 0)[0]:
             self.said += os.read(self._terminal, 4096)
@@ -568,6 +582,13 @@ def test_an_answer_that_is_none_changes_nothing(host, typed, status, complaint):
     assert b"Traceback" not in terminal.said
     assert host.is_open()
     assert (host.files, watchers()) == (set(), set())
+
+
+def test_a_terminal_that_is_closed_at_the_question_gives_no_answer(host):
+    words = host.command("enable", "--without-rehearsal")
+    terminal = Terminal(["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *words])
+    assert terminal.hang_up() == 2
+    assert host.is_open()
 
 
 def test_who_has_no_terminal_is_not_asked(host, monkeypatch):

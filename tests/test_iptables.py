@@ -161,6 +161,14 @@ def test_a_table_of_iptables_name_that_nft_made_is_native(kernel):
     assert native(("nft -f -", NATIVE_FILTER.replace("filter {", "mine {"))) == (("ip", "mine"),)
 
 
+def test_tables_that_arptables_and_ebtables_make_are_none_of_nfts_own(kernel):
+    assert native(("arptables-nft -A INPUT -j DROP", "")) == ()
+    assert native(("ebtables-nft -A INPUT -j DROP", "")) == ()
+    assert native(("nft add table bridge mine", "")) == (("bridge", "mine"),)
+    assert native(("nft add table arp mine", "")) == (("arp", "mine"),)
+    assert native(("nft add table inet filter", "")) == (("inet", "filter"),)
+
+
 def test_a_native_table_can_be_copied(kernel):
     def there():
         lab.run("nft", "-f", "-", stdin=NATIVE)
@@ -303,6 +311,16 @@ def test_what_a_program_says_decides_whose_turn_it_is(programs, says, status, er
     assert caught.value.kind == error
     if not says:
         assert re.search("exit status 3$", caught.value.what)
+
+
+def test_a_host_that_uses_no_ipv6_still_speaks_it_and_can_be_fenced(kernel):
+    def look():
+        for one in ("all", "default"):
+            Path(f"/proc/sys/net/ipv6/conf/{one}/disable_ipv6").write_text("1")
+        rulesets.load(Family.INET6, "nft", RULE)
+        return iptables.families(), iptables.chosen(Family.INET6).save().count("-A INPUT")
+
+    assert privately(look) == ((Family.INET, Family.INET6), 1)
 
 
 def test_a_kernel_without_ipv6_has_one_family(monkeypatch, tmp_path):

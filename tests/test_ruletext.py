@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from geofence import ruletext
@@ -18,6 +18,7 @@ CHAIN = "ALLOW-JP-INPUT"
 TO_CHAIN = f"-j {CHAIN}"
 NEW = f"-m conntrack --ctstate NEW {TO_CHAIN}"
 MEMBERS = "-m set --match-set geofence-JP-inet src -j RETURN"
+GATE = Own(chain=CHAIN, body=(MEMBERS, "-j DROP"), jumps=(Jump("INPUT", TO_CHAIN),))
 GONE = Own(chain=CHAIN, body=None, jumps=())
 
 FOREIGN = (
@@ -93,6 +94,7 @@ def possible(host, goal):
     return all(jump.chain in host.rules for jump in goal.jumps)
 
 
+@settings(deadline=None)  # a busy machine is slow, and not wrong
 @given(tables())
 def test_what_was_printed_is_read(host):
     assert host.table == Table(
@@ -100,6 +102,7 @@ def test_what_was_printed_is_read(host):
     )
 
 
+@settings(deadline=None)
 @given(tables(), goals())
 def test_after_a_transaction_the_table_holds_the_goal_and_every_foreign_rule_in_order(host, goal):
     assume(possible(host, goal))
@@ -115,6 +118,7 @@ def test_after_a_transaction_the_table_holds_the_goal_and_every_foreign_rule_in_
         assert host.rules[jump.chain].count(jump.rule) == 1
 
 
+@settings(deadline=None)
 @given(tables(), goals())
 def test_a_second_transaction_changes_nothing(host, goal):
     assume(possible(host, goal))
@@ -124,6 +128,7 @@ def test_a_second_transaction_changes_nothing(host, goal):
     assert host.table == held
 
 
+@settings(deadline=None)
 @given(tables(), goals())
 def test_what_a_table_held_before_can_be_put_back_rule_for_rule(host, goal):
     assume(possible(host, goal))
@@ -133,6 +138,7 @@ def test_what_a_table_held_before_can_be_put_back_rule_for_rule(host, goal):
     assert host.table == before
 
 
+@settings(deadline=None)
 @given(tables())
 def test_after_a_disable_nothing_of_ours_is_left_but_an_empty_chain_that_others_need(host):
     before = host.table
@@ -145,6 +151,7 @@ def test_after_a_disable_nothing_of_ours_is_left_but_an_empty_chain_that_others_
     assert ruletext.own(after, CHAIN).jumps == ()
 
 
+@settings(deadline=None)
 @given(tables(), goals())
 def test_a_table_holds_a_goal_only_when_a_transaction_would_leave_it_as_it_is(host, goal):
     assume(possible(host, goal))
@@ -155,6 +162,7 @@ def test_a_table_holds_a_goal_only_when_a_transaction_would_leave_it_as_it_is(ho
         host.restore(ruletext.transaction(ruletext.own(before, CHAIN), host.table))
 
 
+@settings(deadline=None)
 @given(tables(ours=False), goals())
 def test_what_a_boot_loads_is_what_an_enable_makes(host, goal):
     assume(possible(host, goal))
@@ -163,6 +171,7 @@ def test_what_a_boot_loads_is_what_an_enable_makes(host, goal):
     assert ruletext.holds(host.table, goal)
 
 
+@settings(deadline=None)
 @given(tables())
 def test_a_jump_is_ours_or_foreign_and_none_is_missed(host):
     table = host.table
@@ -176,15 +185,66 @@ def test_a_jump_is_ours_or_foreign_and_none_is_missed(host):
     assert sorted((jump.chain, jump.position, jump.rule) for jump in found) == sorted(leading)
 
 
-def test_a_table_that_changed_since_it_was_read_refuses_the_transaction():
-    goal = Own(chain=CHAIN, body=(MEMBERS,), jumps=(Jump("INPUT", TO_CHAIN),))
+@pytest.mark.parametrize(
+    ("chain", "rule", "ours"),
+    [
+        ("INPUT", TO_CHAIN, True),
+        ("FORWARD", f"-i eth0 {NEW}", True),
+        ("DOCKER-USER", f"-i wg+ {NEW}", True),
+        ("FORWARD", TO_CHAIN, False),
+        ("OUTPUT", TO_CHAIN, False),
+        ("INPUT", f"-i eth0 {NEW}", False),
+        ("INPUT", f"-p tcp {TO_CHAIN}", False),
+        ("f2b-sshd", f"-i eth0 {NEW}", False),
+        ("FORWARD", f"! -i eth0 {NEW}", False),
+        ("FORWARD", f"-o eth0 {NEW}", False),
+        ("FORWARD", f"-i eth0 -p tcp {NEW}", False),
+        ("FORWARD", f"-i eth0 -g {CHAIN}", False),
+    ],
+)
+def test_only_a_jump_of_the_very_form_that_is_written_is_ours(chain, rule, ours):
+    table = Table(policies={}, rules={chain: (rule,), CHAIN: ()})
+    jump = (Jump(chain, rule),)
+    assert ruletext.own(table, CHAIN).jumps == (jump if ours else ())
+    assert ruletext.foreign_jumps(table, CHAIN) == (() if ours else jump)
+
+
+def other_goal(position):
+    jumps = (Jump("INPUT", "-j ALLOW-KR-INPUT", position),)
+    members = "-m set --match-set geofence-KR-inet src -j ACCEPT"
+    return Own(chain="ALLOW-KR-INPUT", body=(members,), jumps=jumps)
+
+
+@settings(deadline=None)
+@given(tables(), goals(), st.integers(1, 12))
+def test_two_fences_do_not_put_each_other_out_of_place(host, goal, position):
+    assume(possible(host, goal))
+    for one in (goal, other_goal(position)):
+        host.restore(ruletext.transaction(one, host.table))
+    assert ruletext.holds(host.table, goal)
+    assert ruletext.holds(host.table, other_goal(position))
+    assert foreign(host.table)["INPUT"].count("-j ALLOW-KR-INPUT") == 1
+
+
+def test_a_rule_that_another_tool_puts_before_a_jump_puts_it_out_of_place():
     host = FakeRules()
-    host.restore(ruletext.transaction(goal, host.table))
+    for one in (GATE, other_goal(1)):
+        host.restore(ruletext.transaction(one, host.table))
+    assert host.rules["INPUT"] == ["-j ALLOW-KR-INPUT", TO_CHAIN]
+    assert ruletext.holds(host.table, GATE)
+    host.rules["INPUT"].insert(1, "-j ACCEPT")
+    assert not ruletext.holds(host.table, GATE)
+    assert ruletext.holds(host.table, other_goal(1))
+
+
+def test_a_table_that_changed_since_it_was_read_refuses_the_transaction():
+    host = FakeRules()
+    host.restore(ruletext.transaction(GATE, host.table))
     read_before = host.table
     host.restore(f"*filter\n-D INPUT {TO_CHAIN}\nCOMMIT\n")
     held = host.table
     with pytest.raises(KernelRefused):
-        host.restore(ruletext.transaction(goal, read_before))
+        host.restore(ruletext.transaction(GATE, read_before))
     assert host.table == held
 
 
@@ -201,14 +261,13 @@ def test_a_table_that_changed_since_it_was_read_refuses_the_transaction():
     ],
 )
 def test_a_table_does_not_hold_a_goal_when(name, change):
-    goal = Own(chain=CHAIN, body=(MEMBERS, "-j DROP"), jumps=(Jump("INPUT", TO_CHAIN),))
     host = FakeRules()
     host.rules["INPUT"].append("-j DROP")
-    host.restore(ruletext.transaction(goal, host.table))
-    assert ruletext.holds(host.table, goal)
+    host.restore(ruletext.transaction(GATE, host.table))
+    assert ruletext.holds(host.table, GATE)
     chain, rules = change
     host.rules[chain] = rules
-    assert not ruletext.holds(host.table, goal), name
+    assert not ruletext.holds(host.table, GATE), name
 
 
 def test_protocols_are_compared_whatever_name_the_host_gives_them():

@@ -121,7 +121,12 @@ def test_options_that_make_no_sense_are_refused(arguments, geofence):
 # What packets meet
 
 
-def test_who_is_trusted_passes_at_once_and_until_it_is_taken_back(enabled):
+@pytest.mark.parametrize("variant", lab.VARIANTS)
+def test_who_is_trusted_passes_at_once_and_until_it_is_taken_back(variant, enabled):
+    enabled("disable")
+    for program in ("iptables", "ip6tables"):
+        lab.run(f"{program}-{variant}", "-w", "-A", "INPUT", "-i", "lo", "-j", "ACCEPT")
+    assert f"({variant})" in enabled("enable", "--without-rehearsal").out
     with wire() as line:
         assert not line.passes(V4)
         assert not line.passes(V6)
@@ -162,6 +167,17 @@ def _an_hour_passes(path):
 
     text = path.read_text()
     path.write_text(re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+(\+00:00|Z)", earlier, text))
+
+
+def test_a_restore_half_way_gives_what_is_left_of_a_pass(enabled):
+    enabled("trust", V4, "--for", "2h")
+    enabled("trust", V6)
+    _an_hour_passes(enabled.state / "passes.json")
+    enabled("disable")
+    lab.run("ipset", "destroy")
+    assert enabled("restore").status == 0
+    assert 3500 < timeouts("geofence-trusted-inet")[V4] <= 3600
+    assert timeouts("geofence-trusted-inet6")[V6] == 0
 
 
 def test_a_pass_that_is_made_longer_shorter_or_endless_is_so_in_the_kernel(enabled):
@@ -388,20 +404,19 @@ def test_at_every_refusal_of_the_kernel_both_sets_and_the_disk_are_as_they_were(
     for fatal in range(1, 60):
         state = tmp_path / str(fatal)
         lab.run("ipset", "destroy")
-        letin.let_in(pass_for("2001:db8:1::/48", None), door(state, Disk()))
+        letin.let_in(pass_for(V6, None), door(state, Disk()))
         with open_sets() as real:
             refusing = Counted(real, _refuse(fatal, KernelRefused("no")))
             try:
-                letin.let_in(pass_for(V6, 2), door(state, Disk(), sets=_giving(refusing)))
+                letin.let_in(pass_for(V4, 2), door(state, Disk(), sets=_giving(refusing)))
             except GeofenceError:
-                assert [one.prefix for one in Passes(state, Disk()).read(NOW)] == [
-                    "2001:db8:1::/48"
-                ]
-                assert lab.saved_entries("geofence-trusted-inet6") == ["2001:db8:1::/48"]
+                stored = [one.prefix for one in Passes(state, Disk()).read(NOW)]
+                assert stored == [f"{V6}/128"]
                 assert lab.saved_entries("geofence-trusted-inet") == []
+                assert lab.saved_entries("geofence-trusted-inet6") == [V6]
             if refusing.calls < fatal:
                 break
-    assert lab.saved_entries("geofence-trusted-inet6") == ["2001:db8:1::/48", V6]
+    assert lab.saved_entries("geofence-trusted-inet") == [V4]
     assert fatal > 10
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from geofence.kernel.tap import settle
+from geofence.prefixes import parse_address
 from tests import lab
 
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000  # linux/if_tun.h
@@ -76,6 +78,7 @@ def wire(name: str = "eth0") -> Iterator[Wire]:
         lab.run("ip", "link", "set", name, "up")
         lab.run("ip", "route", "add", "default", "dev", name)
         lab.run("ip", "-6", "route", "add", "default", "dev", name)
+        settle([parse_address(HOST[6])])
         yield Wire(name, device, sockets)
     finally:
         for one in sockets.values():

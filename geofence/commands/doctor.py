@@ -23,7 +23,6 @@ def run(context: Context) -> int:
         open_sets=open_sets,
         configured=lambda: context.config.fences,
         trusted=context.trusted,
-        now=context.now,
     )
     facts = gather(patient)
     wanted = context.options.fence

@@ -36,4 +36,4 @@ def _done(context: Context, what: str, *, broken: bool) -> Done:
     if what == "status":
         return hook.status(host)
     act = hook.pre_start if what == "pre-start" else hook.start
-    return act(hook.known(context.fences(), state), host, trust)
+    return act(hook.known(context.fences(), state, context.unconfigured), host, trust)

@@ -25,7 +25,7 @@ def run(context: Context) -> int:
     """Install what fits this host, or the kinds that are named; 1 if nothing fits, or not all."""
     root, context = at_root(context)
     kinds = _chosen(context.options.kind, root)
-    fences = hook.known(context.fences(), context.state_dir)
+    fences = hook.known(context.fences(), context.state_dir, context.unconfigured)
     record = install.read(context.state_dir)
     steps = install.plan(_boot(root, context, fences), kinds, record, context.disk)
     context.warn("install", _warnings(steps, kinds))
@@ -120,12 +120,11 @@ def _warnings(steps: tuple[Step, ...], kinds: tuple[Kind, ...]) -> Iterator[str]
 def _lists(context: Context, fences: tuple[Fence, ...]) -> Iterator[str]:
     """Store what serves at boot when nothing sound is stored, and say so."""
     state, disk = context.state_dir, context.disk
-    configured = {fence.name for fence in context.config.fences}
     for fence in fences:
-        wanted = fence if fence.name in configured else hook.as_stored(fence, state)
+        wanted = _with_countries(fence, context)
         home = bootfiles.as_seen((context.options.root or _HOST).absolute(), state / fence.name)
         try:
-            lists = snapshot_lists(_with_countries(wanted, context))
+            lists = snapshot_lists(wanted)
         except GeofenceError as error:
             context.warn(fence.name, [f"no snapshot for the boot hook: {error.what}"])
         else:

@@ -16,6 +16,7 @@ CHECKS: tuple[Callable[[Facts], Iterable[Finding]], ...] = (
     sets.trusted,
     sets.staging,
     chains.in_place,
+    chains.recorded,
     chains.in_one_variant,
     chains.reached,
     chains.foreign_jumps,

@@ -69,7 +69,7 @@ def saved_rules(facts: Facts) -> Iterator[Finding]:
         for name in sorted({*facts.fences, *fences(table)}):
             kept = chain_name(name) in table.rules
             ours = {set_name(name, family), trusted_name(family)} & named
-            if ours and not returns:
+            if ours and path in facts.startup.before_sets:
                 yield _at_boot(
                     "saved-names-set",
                     f"{path} names the set {min(ours)}, which nothing makes before it is loaded:"

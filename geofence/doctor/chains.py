@@ -22,8 +22,25 @@ def in_place(facts: Facts) -> Iterator[Finding]:
                 what=f"its chain is not there for {family.label}: nobody is kept out",
                 cure=_REPAIR,
             )
+        recorded = facts.records[name].variants.get(family)
         for held in found:
-            yield from _as_put(facts, name, held)
+            if len(found) == 1 or held.variant is recorded:
+                yield from _as_put(facts, name, held)
+
+
+def recorded(facts: Facts) -> Iterator[Finding]:
+    """A chain that is at work, and of which the next boot knows nothing."""
+    waiting = facts.waiting.fences if facts.waiting else ()
+    for held in facts.rules:
+        for name in ruletext.fences(held.filter):
+            at_work = ruletext.own(held.filter, chain_name(name)).jumps
+            if at_work and name not in facts.records and name not in waiting:
+                yield Finding(
+                    id="not-recorded",
+                    fence=name,
+                    what=f"its chain is in {held.name}, and it is not stored that it is enabled",
+                    cure="geofence enable, or geofence disable",
+                )
 
 
 def in_one_variant(facts: Facts) -> Iterator[Finding]:
@@ -109,9 +126,8 @@ def connections(facts: Facts) -> Iterator[Finding]:
 
 def _homes(facts: Facts) -> Iterator[tuple[str, Family, tuple[Held, ...]]]:
     """Give each enabled fence and family, and the variants that hold its chain."""
-    families = {held.family: None for held in facts.rules}
     for name, record in facts.records.items():
-        for family in families:
+        for family in facts.families:
             if family in (record.families or tuple(Family)):
                 held = facts.of_family(family)
                 yield (

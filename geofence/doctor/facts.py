@@ -66,6 +66,7 @@ class Facts:
     staging: tuple[str, ...]
     distrusted: tuple[str, ...]  # prefixes that should be in the kernel's trusted sets
     trusting: bool
+    families: tuple[Family, ...]  # that this kernel speaks
     rules: tuple[Held, ...]
     unreadable: tuple[GeofenceError, ...]  # rules that could not be looked at
     native_tables: tuple[tuple[str, str], ...]
@@ -101,7 +102,6 @@ class Patient:
     open_sets: OpenSets
     configured: Callable[[], Sequence[Fence]]
     trusted: Callable[[], trusted.Trusted]
-    now: Callable[[], Any]
 
 
 def gather(patient: Patient) -> Facts:
@@ -128,6 +128,7 @@ def gather(patient: Patient) -> Facts:
             staging=tuple(_staging(fences, sets, state)),
             distrusted=tuple(_distrusted(wanted, sets)),
             trusting=any(wanted.values()),
+            families=iptables.families(),
             rules=tuple(_rules(unreadable)),
             unreadable=tuple(unreadable),
             native_tables=native,

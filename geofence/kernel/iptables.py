@@ -130,10 +130,11 @@ def present(family: Family) -> tuple[Iptables, ...]:
 
 def in_use(family: Family) -> tuple[Iptables, ...]:
     """Give the variants that hold rules of this family; the one called iptables first."""
+    saved = {one: one.save_all() for one in present(family)}
     return tuple(
         one
-        for one in present(family)
-        if any(ruletext.read(one.save_table(name), name).in_use for name in TABLES)
+        for one, text in saved.items()
+        if any(ruletext.read(text, name).in_use for name in TABLES)
     )
 
 

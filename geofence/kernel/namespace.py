@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from geofence.errors import KernelRefused
+from geofence.errors import GeofenceError, KernelRefused
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 
@@ -51,7 +51,8 @@ def _answer(writer: int, act: Callable[[], object]) -> None:
             enter()
             answer = ("result", act())
         except Exception as error:  # noqa: BLE001, whatever it is, the parent is to raise it
-            error.add_note(traceback.format_exc())  # which does not come through the pipe itself
+            if not isinstance(error, GeofenceError | NoNamespace):
+                error.add_note(traceback.format_exc())  # which does not come through the pipe
             answer = ("error", error)
         with os.fdopen(writer, "wb") as pipe:
             pickle.dump(answer, pipe)

@@ -10,11 +10,12 @@ import fcntl
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from geofence.errors import KernelRefused
-from geofence.model import Family
+from geofence.model import Address, Family
 from geofence.programs import run
 
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000  # linux/if_tun.h
@@ -22,6 +23,8 @@ _ETH_P_ALL = 3
 _SO_RCVBUFFORCE = 33
 _BUFFER_BYTES = 4 << 20
 _FRAME_BYTES = 2048
+_RTF_LOCAL = 0x80000000  # linux/ipv6_route.h
+_SETTLE_SECONDS, _SETTLE_PAUSE_SECONDS = 2.0, 0.001
 _TUN = Path("/dev/net/tun")
 
 
@@ -39,6 +42,14 @@ class Device:
             self._far = _veth(name, number)
         mac = ":".join(f"{octet:02x}" for octet in self.mac)
         ip_batch([f"link set dev {name} address {mac}", f"link set dev {name} up"])
+
+    def close(self) -> None:
+        """Take the device away."""
+        if isinstance(self._far, int):
+            os.close(self._far)
+        else:
+            self._far.close()
+            ip_batch([f"link del dev {self.name}"])
 
     def write(self, frame: bytes) -> None:
         """Let a frame arrive."""
@@ -82,6 +93,11 @@ class Ears:
         else:
             ear.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group + number)
 
+    def close(self) -> None:
+        """Stop listening."""
+        for ear in self._sockets.values():
+            ear.close()
+
     def heard(self, family: Family, protocol: int) -> bool:
         """Tell whether anything came through since the last time."""
         heard = False
@@ -98,6 +114,30 @@ def ip_batch(commands: Iterable[str]) -> None:
     done = run(["ip", "-batch", "-"], "\n".join(commands) + "\n")
     if done.returncode:
         raise KernelRefused(f"cannot set up a private network: {done.stderr.strip()}")
+
+
+def settle(addresses: Iterable[Address]) -> None:
+    """Wait until packets to IPv6 addresses that were just given are taken in.
+
+    The kernel makes their local routes in a work queue, also where duplicate address detection
+    is off. Raises KernelRefused if that takes longer than 2 s.
+    """
+    wanted = {f"{number:032x}" for family, number in addresses if family is Family.INET6}
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while not wanted <= _local_routes():
+        if time.monotonic() > deadline:
+            raise KernelRefused("the kernel does not take packets to an address it was given")
+        time.sleep(_SETTLE_PAUSE_SECONDS)
+
+
+def _local_routes() -> set[str]:
+    """Read the addresses that the kernel takes IPv6 packets to, in 32 hexadecimal digits."""
+    found = set()
+    for line in Path("/proc/net/ipv6_route").read_text().splitlines():
+        destination, *_, flags, _ = line.split()
+        if int(flags, 16) & _RTF_LOCAL:
+            found.add(destination)
+    return found
 
 
 def _tap(name: str) -> int:

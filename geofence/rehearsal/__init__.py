@@ -163,7 +163,7 @@ def _again(setup: Setup, result: Result) -> list[Wrong]:
     for one in _most_telling(result.wrong)[:_MOST_TRIED_ALONE]:
         if len(found) == _MOST_NAMED:
             break
-        family = _family_of(one, setup)
+        family = trial.family_of(setup, one.what)
         seen = privately(lambda one=one, of=family: trial.alone(setup, of, one.what))  # type: ignore[misc]
         if seen.expected != seen.actual:
             found.append(_wrong(seen))
@@ -180,14 +180,6 @@ def _most_telling(wrong: Sequence[Seen]) -> list[Seen]:
         owners = not isinstance(one.what, str) and one.what.owner
         ranked.append((not owners, seen[kind], len(ranked), one))
     return [one for *_, one in sorted(ranked, key=lambda found: found[:3])]
-
-
-def _family_of(seen: Seen, setup: Setup) -> Family:
-    if not isinstance(seen.what, str):
-        return seen.what.source[0]
-    from geofence.rehearsal.talks import talks
-
-    return next(family for family in setup.models if seen.what in talks(family, setup.owners))
 
 
 def _wrong(seen: Seen) -> Wrong:

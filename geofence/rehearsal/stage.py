@@ -11,7 +11,7 @@ from geofence import ruletext
 from geofence.errors import GeofenceError, KernelRefused
 from geofence.kernel import iptables
 from geofence.kernel.ipset import KernelSets
-from geofence.kernel.tap import Device, Ears, ip_batch
+from geofence.kernel.tap import Device, Ears, ip_batch, settle
 from geofence.model import Address, Family, Prefix
 from geofence.prefixes import format_address, format_prefix, parse_address
 from geofence.programs import run
@@ -74,10 +74,11 @@ class Stage:
             (one.name, family): _own(one, family) for one in interfaces for family in Family
         }
         ip_batch(_configuration(interfaces, self.devices, state.outside))
-        self._ears = Ears(_PROTOCOLS)
-        for family, group in _VRRP_GROUPS.items():
-            with contextlib.suppress(OSError):  # no IPv6 in this kernel
-                self._ears.join(family, VRRP, group, state.outside)
+        settle(address for one in interfaces for address, _ in one.addresses)
+        families = iptables.families()
+        self._ears = Ears(key for key in _PROTOCOLS if key[0] in families)
+        for family in families:
+            self._ears.join(family, VRRP, _VRRP_GROUPS[family], state.outside)
         _load_sets(state.sets, sets)
         _load_rules(state)
         lock.unlink(missing_ok=True)
@@ -179,7 +180,7 @@ def _interfaces(state: HostState) -> list[Interface]:
         if name != "lo" and not name.endswith("+"):
             known.setdefault(name, Interface(name))
     first = known.pop(state.outside)
-    made_up = [_MADE_UP[family] for family in Family if _own(first, family) is None]
+    made_up = [_MADE_UP[one] for one in iptables.families() if _own(first, one) is None]
     outside = Interface(first.name, (*first.addresses, *made_up))
     return [outside, *known.values()][:_MOST_DEVICES]
 
@@ -195,7 +196,8 @@ def _configuration(
     lines = ["link set dev lo up"]
     for one in interfaces:
         addresses = dict.fromkeys(address for address, _ in one.addresses)
-        for family, via in _GATEWAY.items():
+        for family in iptables.families():
+            via = _GATEWAY[family]
             mac = ":".join(f"{octet:02x}" for octet in devices[one.name].gateway_mac)
             lines.append(f"neigh replace {via} lladdr {mac} dev {one.name} nud permanent")
             if one.name == outside:

@@ -5,7 +5,7 @@ Each gives whether its last packet got in, or None if the host's own rules let i
 
 import contextlib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from geofence.model import Address, Family
@@ -32,7 +32,17 @@ class _Begun:
     socket: socket.socket
 
 
-def talks(family: Family, owners: Mapping[Address, int]) -> dict[str, Talk]:
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """Something behind the host that may begin connections of its own, as a container does."""
+
+    address: Address
+    inside: str  # the interface that it is behind
+
+
+def talks(
+    family: Family, owners: Mapping[Address, int], guests: Iterable[Guest] = ()
+) -> dict[str, Talk]:
     """Give every conversation by its name; owners come to a port."""
     label = family.label
     found: dict[str, Talk] = {
@@ -51,7 +61,23 @@ def talks(family: Family, owners: Mapping[Address, int]) -> dict[str, Talk]:
         if owner[0] is family:
             name = f"{SESSION} from {format_address(*owner)} to port {port}"
             found[name] = _session(owner, port)
+    for guest in guests:
+        if guest.address[0] is family:
+            name = f"a connection that {format_address(*guest.address)} begins abroad"
+            found[f"{name}, from behind {guest.inside}"] = _guests(guest)
     return found
+
+
+def _guests(guest: Guest) -> Talk:
+    def talk(stage: Stage) -> bool:
+        there = guest.address[0], FOREIGN[guest.address[0]]
+        for device in stage.devices.values():
+            device.read()
+        segment = packets.tcp(guest.address, there, (50001, 443), flags=SYN)
+        stage.come_in(packets.ip(TCP, guest.address, there, segment), guest.inside)
+        return _sent(stage, there, TCP) is not None
+
+    return talk
 
 
 def _loopback(stage: Stage, family: Family) -> bool | None:

@@ -61,7 +61,7 @@ def try_out(setup: Setup) -> Result:
     _without(setup, stage)
     for model in setup.models.values():
         probes = _probes(setup, model, stage, result)
-        talked = talks.talks(model.family, setup.owners)
+        talked = _talks(setup, model.family)
         before = [stage.gets_in(one, 1) for one in probes]
         said = {name: talk(stage) for name, talk in talked.items()}
         meanwhile = _meanwhile(setup, model, stage, probes)
@@ -90,7 +90,7 @@ def alone(setup: Setup, family: Family, what: Probe | str) -> Seen:
     stage, model = Stage(setup.state, setup.sets), setup.models[family]
     _without(setup, stage)
     if isinstance(what, str):
-        talk = talks.talks(family, setup.owners)[what]
+        talk = _talks(setup, family)[what]
         due = _talk_due(what, talk(stage))
         _with(setup, family)
         before = stage.counted()
@@ -112,6 +112,13 @@ def alone(setup: Setup, family: Family, what: Probe | str) -> Seen:
         actual=new,
         rule=_decider(before, stage.counted(), passed=new),
     )
+
+
+def family_of(setup: Setup, what: Probe | str) -> Family:
+    """Tell what family a packet or a conversation is of."""
+    if not isinstance(what, str):
+        return what.source[0]
+    return next(family for family in setup.models if what in _talks(setup, family))
 
 
 def on_bare_host(setup: Setup, verdict: str, *, ends: bool) -> Setup:
@@ -161,19 +168,32 @@ def _all_get_in(model: Model, stage: Stage, kind: Kind) -> bool:
 
 
 def _forwarded(setup: Setup, model: Model) -> list[Probe]:
-    if not setup.fence.forward:
-        return []
-    for one in setup.state.interfaces:
+    """Send to what is forwarded: the published ports, and straight to a guest."""
+    found: list[Probe] = []
+    for guest in _guests(setup):
+        if guest.address[0] is model.family:
+            direct = dataclasses.replace(_FORWARDED_DIRECTLY, destination=guest.address)
+            targets = (*corpus.published(_tables_of(setup.state, model.family)), direct)
+            found += corpus.forwarded(model, guest.inside, targets)
+    return found
+
+
+def _guests(setup: Setup) -> list[talks.Guest]:
+    """Give an address in the network behind each inner interface, if traffic is forwarded."""
+    found = []
+    for one in setup.state.interfaces if setup.fence.forward else ():
         if one.name in (*setup.fence.outside, setup.state.outside):
             continue
         for (family, number), length in one.addresses:
-            if family is model.family and length < family.bits - 1:
+            if length < family.bits - 1:
                 network = number >> family.bits - length << family.bits - length
                 guest = network + 2 if number == network + 1 else network + 1
-                direct = dataclasses.replace(_FORWARDED_DIRECTLY, destination=(family, guest))
-                targets = (*corpus.published(_tables_of(setup.state, family)), direct)
-                return [*corpus.forwarded(model, one.name, targets)]
-    return []
+                found.append(talks.Guest((family, guest), one.name))
+    return found
+
+
+def _talks(setup: Setup, family: Family) -> dict[str, talks.Talk]:
+    return talks.talks(family, setup.owners, _guests(setup))
 
 
 def _tables_of(state: HostState, family: Family) -> list[ruletext.Table]:

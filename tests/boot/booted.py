@@ -15,7 +15,7 @@ from geofence import bootfiles, enabled, missing, rules, trusted
 from geofence.bootfiles import Boot
 from geofence.disk import Disk
 from geofence.kernel.iptables import Iptables, Variant
-from geofence.model import Family, Fence, PrefixList
+from geofence.model import Family, Fence, Prefix, PrefixList
 from geofence.prefixes import parse_prefix
 from geofence.store import Store
 from tests import lab
@@ -117,7 +117,7 @@ def enable(state: Path, variant: str = "nft", fence: Fence = JP) -> None:
 
 def trust(state: Path, until: Mapping[str, datetime.timedelta | None]) -> None:
     """Store trusted addresses, each with the time that it has left."""
-    found: dict[Family, dict] = {family: {} for family in Family}
+    found: dict[Family, dict[Prefix, datetime.datetime | None]] = {family: {} for family in Family}
     for text, left in until.items():
         family, prefix = parse_prefix(text)
         found[family][prefix] = None if left is None else now() + left

