@@ -1,13 +1,10 @@
 """Read geofence.toml into a Config, whole or not at all."""
 
 import dataclasses
-import difflib
 import os
 import re
 import stat
 import tomllib
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,13 +13,12 @@ from geofence import codec, sources
 from geofence.errors import ConfigError, UsageError
 from geofence.model import Family, Fence, Forward, Limits, OnMissing, Private, Style
 from geofence.prefixes import parse_address, parse_trusted
+from geofence.tomlkeys import line_of, refuse_unknown_keys
 
 DEFAULT_PATH = Path("/etc/geofence/geofence.toml")
 _CURE = "nothing was changed; mend the file and run again"
 _FENCE_NAME = re.compile(r"[A-Z][A-Z0-9-]{0,10}", re.ASCII)  # set names end at 31 bytes
 _COUNTRY = re.compile(r"[A-Za-z]{2}", re.ASCII)
-_TABLE_LINE = re.compile(r"\s*\[+([^\]=]+)\]")
-_KEY_LINE = re.compile(r"""\s*([\w."'\s-]+?)\s*=""")
 _CHAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,27}", re.ASCII)  # iptables(8)
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}\+?", re.ASCII)  # + at the end: any that begin so
 _ALIASES = {"UK": "GB"}  # the registries write GB, ISO 3166-1
@@ -120,14 +116,14 @@ def parse(text: str, path: Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}", cure=_CURE) from error
     try:
-        _refuse_unknown_keys(tables, _File, "")
+        refuse_unknown_keys(tables, _File, "")
         file = _file(tables)
         _require_positive(file)
         _require_proxy(file)
         _require_trusted(file)
         fences = tuple(_fence(name, table, file, tables) for name, table in file.fence.items())
     except ValueError as error:
-        raise ConfigError(f"{path}{_line_of(text, str(error))}: {error}", cure=_CURE) from error
+        raise ConfigError(f"{path}{line_of(text, str(error))}: {error}", cure=_CURE) from error
     return Config(
         path=path,
         fences=fences,
@@ -267,30 +263,6 @@ def _named(where: str, read: Any, value: Any) -> Any:
         raise ValueError(f"{where}: {error}") from None
 
 
-def _refuse_unknown_keys(table: object, kind: Any, where: str) -> None:
-    """Refuse a key that the type does not have, anywhere below, with a hint at what was meant."""
-    if not isinstance(table, dict):
-        return
-    kind = _without_none(kind)
-    if typing.get_origin(kind) is dict:
-        for key, value in table.items():
-            _refuse_unknown_keys(value, typing.get_args(kind)[1], f"{where}{key}.")
-    elif dataclasses.is_dataclass(kind):
-        fields = {field.name: field.type for field in dataclasses.fields(kind)}
-        for key, value in table.items():
-            if key not in fields:
-                close = difflib.get_close_matches(key, fields, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(fields)}"
-                raise ValueError(f"{where}{key}: unknown key; {hint}")
-            _refuse_unknown_keys(value, fields[key], f"{where}{key}.")
-
-
-def _without_none(kind: Any) -> Any:
-    if isinstance(kind, types.UnionType):
-        (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
-    return kind
-
-
 def _require_proxy(file: _File) -> None:
     if file.fetch.proxy and not re.match(r"https?://[^/]", file.fetch.proxy):
         raise ValueError(f"fetch.proxy: {file.fetch.proxy!r} is not http://host:port")
@@ -309,29 +281,6 @@ def _require_positive(file: _File) -> None:
             least = 0 if where in may_be_zero or field.name == "checksum_pause_seconds" else 1e-9
             if not least <= value < float("inf"):
                 raise ValueError(f"{where}.{field.name}: {value} is out of range")
-
-
-def _line_of(text: str, complaint: str) -> str:
-    """Find the line of the key that a complaint begins with, or else of its table, as ``:7``."""
-    lines: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        key: tuple[str, ...] = ()
-        if header := _TABLE_LINE.match(line):
-            key = table = _keys(header[1])
-        elif setting := _KEY_LINE.match(line):
-            key = (*table, *_keys(setting[1]))
-        for length in range(1, len(key) + 1):
-            lines.setdefault(key[:length], number)
-    path = _keys(complaint.partition(":")[0].partition("[")[0])
-    for length in range(len(path), 0, -1):
-        if path[:length] in lines:
-            return f":{lines[path[:length]]}"
-    return ""
-
-
-def _keys(dotted: str) -> tuple[str, ...]:
-    return tuple(key.strip(" \t\"'") for key in dotted.split("."))
 
 
 def require_trusted_owner(path: Path) -> None:

@@ -8,12 +8,11 @@ STATE/JP/enabled/SHA256SUMS
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geofence import codec, ruletext
+from geofence import codec, ruletext, whole
 from geofence.disk import Disk
 from geofence.errors import GeofenceError
 from geofence.kernel.iptables import Variant
@@ -78,36 +77,26 @@ def files(record: Record, goals: Sequence[Goal]) -> dict[str, str]:
         for goal in goals
     }
     written["enabled.json"] = codec.to_json(record).decode()
-    sums = (f"{hashlib.sha256(one.encode()).hexdigest()}  {name}" for name, one in written.items())
-    return {**written, "SHA256SUMS": "".join(f"{line}\n" for line in sums)}
+    return written
 
 
 def store(files: Mapping[str, str], fence: str, state: Path, disk: Disk) -> None:
-    """Record that a fence is enabled."""
-    home = state / fence
-    disk.make_directory(home)
-    unfinished = disk.temporary_directory(home)
-    try:
-        for name, text in files.items():
-            disk.write(unfinished / name, text.encode())
-    except BaseException:
-        with contextlib.suppress(GeofenceError):
-            disk.remove(unfinished)
-        raise
-    disk.remove(home / _HOME)
-    disk.adopt(unfinished, home / _HOME)
+    """Record that a fence is enabled, in one step."""
+    disk.make_directory(state / fence)
+    content = {name: text.encode() for name, text in files.items()}
+    whole.put(state / fence / _HOME, content, disk)
 
 
 def forget(fence: str, state: Path, disk: Disk) -> None:
     """Record that a fence is not enabled."""
-    disk.remove(state / fence / _HOME)
+    whole.drop(state / fence / _HOME, disk)
 
 
 def read(fence: str, state: Path) -> Record | None:
     """Tell how a fence was enabled; None if it is not, or its record is damaged."""
     try:
-        found = codec.from_json((state / fence / _HOME / "enabled.json").read_bytes(), Record)
-    except (OSError, ValueError):
+        found = codec.from_json(whole.content(state / fence / _HOME, "enabled.json") or b"", Record)
+    except ValueError:
         return None
     return found if found.schema == _SCHEMA and found.fence == fence else None
 

@@ -1,12 +1,12 @@
 """A generation as the files of its directory, each held to its digest when it is read. Pure."""
 
 import datetime
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from geofence import codec, ipsetfile
 from geofence.model import Family, Generation, Origin
+from geofence.whole import sha256, sums
 
 _SCHEMA = 1
 
@@ -41,10 +41,10 @@ def files(fence: str, generation: Generation) -> dict[str, bytes]:
         created=generation.created,
         origins=generation.origins,
         prefixes={family: len(found.prefixes) for family, found in generation.lists.items()},
-        sha256={family: _sha256(written[f"{family}.ipset"]) for family in generation.lists},
+        sha256={family: sha256(written[f"{family}.ipset"]) for family in generation.lists},
     )
     written["snapshot.json"] = codec.to_json(snapshot)
-    return {**written, "SHA256SUMS": _sums(written)}
+    return {**written, "SHA256SUMS": sums(written)}
 
 
 def read(content_of: Callable[[str], bytes], fence: str, number: int) -> Generation:
@@ -57,11 +57,11 @@ def read(content_of: Callable[[str], bytes], fence: str, number: int) -> Generat
             f" generation {snapshot.generation}"
         )
     held = {}
-    for family, sha256 in sorted(snapshot.sha256.items()):
+    for family, digest in sorted(snapshot.sha256.items()):
         content = held[f"{family}.ipset"] = content_of(f"{family}.ipset")
-        if _sha256(content) != sha256:
+        if sha256(content) != digest:
             raise ValueError(f"{family}.ipset does not match its digest")
-    if content_of("SHA256SUMS") != _sums({**held, "snapshot.json": text}):
+    if content_of("SHA256SUMS") != sums({**held, "snapshot.json": text}):
         raise ValueError("its files do not match SHA256SUMS")
     return Generation(
         number=number,
@@ -74,12 +74,3 @@ def read(content_of: Callable[[str], bytes], fence: str, number: int) -> Generat
             for family in sorted(snapshot.sha256)
         },
     )
-
-
-def _sums(files: Mapping[str, bytes]) -> bytes:
-    """Write ``SHA256SUMS`` as sha256sum(1) does."""
-    return "".join(f"{_sha256(content)}  {name}\n" for name, content in files.items()).encode()
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geofence import enabled, locks, rules, ruletext, trusted
+from geofence import enabled, locks, rules, ruletext, trusted, trustfiles
 from geofence.enabled import Record
 from geofence.enforce import enforced
 from geofence.errors import GeofenceError
@@ -65,7 +65,7 @@ def start(fences: Sequence[Fence], host: Host, trust: Callable[[], Trusted]) -> 
         try:
             with locks.writer(host.store.prepare()):
                 _make_docker_user(record)
-                rules.reach(_goals(record, trusting=any(trusted.remembered(state).values())))
+                rules.reach(_goals(record, trusting=any(trustfiles.remembered(state).values())))
         except GeofenceError as error:
             done += Done(failures=(f"{record.fence}: {error.what}",))
     return done
@@ -78,7 +78,7 @@ def status(host: Host) -> Done:
     with host.open_sets() as sets:
         for record in enabled.all_of(state).values():
             done += Done(failures=tuple(_absent(record, sets)))
-            goals = _goals(record, trusting=any(trusted.remembered(state).values()))
+            goals = _goals(record, trusting=any(trustfiles.remembered(state).values()))
             done += Done(
                 failures=tuple(
                     f"{record.fence}: {goal.rules}: the chain or its jump is not there, or not as"
@@ -98,7 +98,7 @@ def trust_again(host: Host, trust: Callable[[], Trusted]) -> tuple[str, ...]:
         wanted = trust()
     except GeofenceError as error:
         complaints.append(f"trusted: {error.what}; those that were stored serve")
-        wanted = trusted.remembered(state)
+        wanted = trustfiles.remembered(state)
     if any(wanted.values()) or (state / "trusted").exists() or enabled.all_of(state):
         try:
             with host.open_sets() as sets, locks.writer(host.store.prepare()):

@@ -12,7 +12,8 @@ from geofence.force import Host
 from geofence.kernel import Sets, iptables
 from geofence.model import Address, Family, Prefix, chain_name, trusted_name
 from geofence.prefixes import find, format_address, format_prefix, parse_prefix
-from geofence.trusted import Pass, Passes, apply, held, remember, together, trusts, within
+from geofence.trusted import Pass, Passes, apply, held, together, trusts, within
+from geofence.trustfiles import remember
 from geofence.unparted import unparted
 
 _MEND = "mend that, and run this again"

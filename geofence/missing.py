@@ -4,10 +4,9 @@ STATE/JP/on_missing       one word, for sh, which cannot read a configuration
 STATE/JP/bundled/         inet.ipset, inet6.ipset, SHA256SUMS: the snapshot's lists of the fence
 """
 
-import hashlib
 from pathlib import Path
 
-from geofence import ipsetfile
+from geofence import ipsetfile, whole
 from geofence.disk import Disk
 from geofence.model import Family, Fence, Lists, OnMissing, Prefix, PrefixList
 
@@ -42,50 +41,27 @@ def on_missing(fence: str, state: Path) -> OnMissing | None:
 
 def write_snapshot(fence: str, lists: Lists, state: Path, disk: Disk) -> bool:
     """Store the snapshot's lists for the sh hook; tell whether that was news."""
-    home = state / fence / _HOME
-    files = snapshot_files(fence, lists)
-    if all(_content(home / name) == content for name, content in files.items()):
-        return False
-    disk.make_directory(home.parent)
-    unfinished = disk.temporary_directory(home.parent)
-    for name, content in files.items():
-        disk.write(unfinished / name, content)
-    disk.remove(home)
-    disk.adopt(unfinished, home)
-    return True
-
-
-def snapshot_files(fence: str, lists: Lists) -> dict[str, bytes]:
-    """Write lists as the files that the sh hook loads."""
     files = {
         f"{family}.ipset": ipsetfile.write(fence, prefixes).encode()
         for family, prefixes in sorted(lists.items())
     }
-    sums = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
-    return {**files, "SHA256SUMS": "".join(sums).encode()}
+    disk.make_directory(state / fence)
+    return whole.put(state / fence / _HOME, files, disk)
 
 
 def stored_snapshot(fence: str, state: Path) -> Lists | None:
     """Read the stored snapshot; None unless every byte is as it was written."""
     found = {}
     for family in Family:
-        content = _content(state / fence / _HOME / f"{family}.ipset")
+        text = whole.content(state / fence / _HOME, f"{family}.ipset")
         try:
-            found[family] = ipsetfile.read(fence, family, (content or b"").decode("ascii"))
+            found[family] = ipsetfile.read(fence, family, (text or b"").decode("ascii"))
         except ValueError:
             return None
-    sums = _content(state / fence / _HOME / "SHA256SUMS")
-    return found if sums == snapshot_files(fence, found)["SHA256SUMS"] else None
+    return found
 
 
 def forget(fence: str, state: Path, disk: Disk) -> None:
     """Remove both."""
     disk.remove(state / fence / "on_missing")
-    disk.remove(state / fence / _HOME)
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
+    whole.drop(state / fence / _HOME, disk)

@@ -69,6 +69,12 @@ def present(goals: Sequence[Goal]) -> bool:
     return all(ruletext.holds(ruletext.read(goal.rules.save()), goal.own) for goal in goals)
 
 
+def fences_in(tables: Sequence[Rules]) -> tuple[str, ...]:
+    """Name the fences that have a chain in one of the tables."""
+    found = {name for one in tables for name in ruletext.fences(ruletext.read(one.save()))}
+    return tuple(sorted(found))
+
+
 def _held(table: ruletext.Table, goal: Own) -> Own:
     return ruletext.own(table, goal.chain)
 

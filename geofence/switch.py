@@ -2,12 +2,13 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geofence import (
     confirm,
     enabled,
+    lockout,
     locks,
     missing,
     owners,
@@ -16,34 +17,21 @@ from geofence import (
     rules,
     ruletext,
     trusted,
+    trustfiles,
 )
-from geofence.chain import PRIVATE
 from geofence.disk import Disk
-from geofence.enforce import enforced, live
-from geofence.errors import ConfigError, GeofenceError, ListRefused
+from geofence.enforce import enforced
+from geofence.errors import GeofenceError, ListRefused
 from geofence.force import Host, repair
 from geofence.kernel import Sets, iptables
+from geofence.kernel.iptables import Iptables
 from geofence.kernel.namespace import NoNamespace
-from geofence.model import (
-    Address,
-    Family,
-    Fence,
-    Lists,
-    Prefix,
-    Private,
-    Style,
-    chain_name,
-    set_name,
-)
+from geofence.model import Address, Family, Fence, Lists, chain_name
 from geofence.peers import SSH_PORT, ssh_sessions
-from geofence.prefixes import find, format_address, parse_prefix, range_of
 from geofence.rehearsal import Play, Report
 from geofence.rules import Goal
 from geofence.trusted import Trusted
 from geofence.unparted import unparted
-
-_UNCHANGED = "nothing was changed"
-_LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +62,21 @@ class Switched:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What the tables are to hold of some fences, and who is trusted beside them."""
+
+    fences: tuple[Fence, ...]
+    tables: tuple[Iptables, ...]
+    trusted: Trusted
+    goals: Mapping[str, tuple[Goal, ...]]
+
+    @property
+    def every(self) -> list[Goal]:
+        """All goals, whichever fence they are of."""
+        return [goal for found in self.goals.values() for goal in found]
+
+
 def enable(request: Request, host: Firewall) -> Switched:
     """Put the chain and its jumps where they belong, if a rehearsal says that nobody is lost.
 
@@ -82,7 +85,7 @@ def enable(request: Request, host: Firewall) -> Switched:
     state = host.store.prepare()
     with host.open_sets() as sets, locks.writer(state):
         confirm.refuse_if_waiting(state, host.disk)
-        return _enable(request, host, sets)
+        return _enable(request, host, sets, _chosen(request.fences))
 
 
 def mend(request: Request, host: Firewall) -> Switched:
@@ -90,22 +93,17 @@ def mend(request: Request, host: Firewall) -> Switched:
     state = host.store.prepare()
     with host.open_sets() as sets, locks.writer(state):
         confirm.refuse_if_waiting(state, host.disk)
-        drift = _mend_sets(request.fences, host, sets)
-        done = _enable(request, host, sets)
-    return Switched(
-        changed=done.changed or bool(drift),
-        tables=done.tables,
-        report=done.report,
-        confirm_seconds=done.confirm_seconds,
-        warnings=(*drift, *done.warnings),
-    )
+        mended = [repair(fence.name, host.store, sets) for fence in request.fences]
+        drift = [line for one in mended for line in (*one.warnings, *one.drift)]
+        done = _enable(request, host, sets, _recorded(request.fences, state))
+    return replace(done, changed=done.changed or bool(drift), warnings=(*drift, *done.warnings))
 
 
 def disable(fences: Sequence[str], host: Firewall) -> Switched:
     """Take out exactly what ``enable`` put in, of both families and variants. Sets stay."""
     state = host.store.prepare()
     with locks.writer(state), unparted(), confirm.overruled(fences, state, host.disk):
-        tables = [one for family in iptables.families() for one in iptables.present(family)]
+        tables = iptables.everywhere()
         goals = [goal for fence in fences for goal in rules.nothing_of(fence, tables)]
         changed = rules.reach(goals)
         for fence in fences:
@@ -117,74 +115,90 @@ def disable(fences: Sequence[str], host: Firewall) -> Switched:
     )
 
 
-def in_kernel() -> tuple[str, ...]:
-    """Name the fences that have a chain in the kernel, in any variant."""
-    found = {
-        name
-        for family in iptables.families()
-        for one in iptables.present(family)
-        for name in ruletext.fences(ruletext.read(one.save()))
-    }
-    return tuple(sorted(found))
+def rehearse(request: Request, host: Firewall, addresses: Sequence[Address]) -> Report:
+    """Rehearse what ``enable`` would do, and change nothing; the addresses must get in too."""
+    with host.open_sets() as sets:
+        for fence in request.fences:
+            lockout.refuse_empty(fence, host.store, sets)
+        plan = _plan(request.fences, _chosen(request.fences), host.trusted())
+        return _rehearsed(plan, host, sets, addresses)
 
 
-def _enable(request: Request, host: Firewall, sets: Sets) -> Switched:
-    state = host.store.directory
-    tables = _tables(request.fences)
-    owners.refuse(tables, iptables.native_tables())
-    _refuse_two_gates(request.fences, state)
+def _enable(request: Request, host: Firewall, sets: Sets, tables: tuple[Iptables, ...]) -> Switched:
+    everywhere = iptables.everywhere()
+    owners.refuse(everywhere, iptables.native_tables())
+    lockout.refuse_two_gates(request.fences, host.store.directory)
+    plan, peers = _plan(request.fences, tables, host.trusted()), host.peers()
     for fence in request.fences:
-        _refuse_empty(fence, host, sets)
-    wanted = host.trusted()
-    peers = host.peers()
-    for fence in request.fences:
-        _refuse_to_lock_out(fence, peers, wanted, sets, rehearsed=not request.without_rehearsal)
-    trusting = any(wanted.values())
-    goals = {one.name: rules.wanted(one, tables, trusting=trusting) for one in request.fences}
-    report = _rehearsed(request, goals, wanted, host, sets)
-    trusted.apply(wanted, sets, host.now())
-    trusted.remember(wanted, state, host.disk)
-    changed, warnings = _apply(request, goals, host)
+        lockout.refuse_empty(fence, host.store, sets)
+        lockout.refuse_to_lock_out(
+            fence, peers, plan.trusted, sets, rehearsed=not request.without_rehearsal
+        )
+    report = None if request.without_rehearsal else _rehearsed(plan, host, sets)
+    if report:
+        rehearsal.refuse(report)
+    trusted.apply(plan.trusted, sets, host.now())
+    trustfiles.remember(plan.trusted, host.store.directory, host.disk)
+    changed, warnings = _apply(plan, request.confirm_seconds, host)
     return Switched(
         changed=changed,
         tables=tuple(str(one) for one in tables),
         report=report,
         confirm_seconds=request.confirm_seconds if changed else None,
-        warnings=(*_warnings(request, tables), *warnings),
+        warnings=(*_warnings(plan), *warnings),
     )
 
 
-def _tables(fences: Sequence[Fence]) -> tuple[iptables.Iptables, ...]:
+def _plan(fences: tuple[Fence, ...], tables: tuple[Iptables, ...], wanted: Trusted) -> _Plan:
+    trusting = any(wanted.values())
+    return _Plan(
+        fences=fences,
+        tables=tables,
+        trusted=wanted,
+        goals={one.name: rules.wanted(one, tables, trusting=trusting) for one in fences},
+    )
+
+
+def _chosen(fences: Sequence[Fence]) -> tuple[Iptables, ...]:
     """Choose a variant for each family that the fences are about and that the kernel speaks."""
     asked = {family for fence in fences for family in fence.families or tuple(Family)}
     return tuple(iptables.chosen(family) for family in iptables.families() if family in asked)
 
 
-def _mend_sets(fences: Sequence[Fence], host: Firewall, sets: Sets) -> list[str]:
-    mended = [repair(fence.name, host.store, sets) for fence in fences]
-    return [line for one in mended for line in (*one.warnings, *one.drift)]
+def _recorded(fences: Sequence[Fence], state: Path) -> tuple[Iptables, ...]:
+    """Give the tables that fences were enabled in, though somebody has emptied them since."""
+    found = {
+        family: Iptables(family, variant)
+        for fence in fences
+        if (record := enabled.read(fence.name, state))
+        for family, variant in record.variants.items()
+    }
+    return tuple(
+        found[one.family] if found.get(one.family) in iptables.present(one.family) else one
+        for one in _chosen(fences)
+    )
 
 
 def _apply(
-    request: Request, goals: Mapping[str, Sequence[Goal]], host: Firewall
+    plan: _Plan, confirm_seconds: int | None, host: Firewall
 ) -> tuple[bool, tuple[str, ...]]:
     """Change the rules, under the eyes of a watcher if that is asked for; record it."""
-    state, every = host.store.directory, [goal for found in goals.values() for goal in found]
-    for fence in request.fences:
-        missing.write_on_missing(fence, state, host.disk)
+    state, disk, now = host.store.directory, host.disk, host.now()
+    for fence in plan.fences:
+        missing.write_on_missing(fence, state, disk)
     records = {
-        fence.name: enabled.files(
-            enabled.record_of(fence, goals[fence.name], host.now()), goals[fence.name]
+        one.name: enabled.files(
+            enabled.record_of(one, plan.goals[one.name], now), plan.goals[one.name]
         )
-        for fence in request.fences
+        for one in plan.fences
     }
-    if request.confirm_seconds is not None and not rules.present(every):
-        with confirm.watched(every, records, request.confirm_seconds, state, host.disk) as warnings:
-            return bool(rules.reach(every)), warnings
+    if confirm_seconds is not None and not rules.present(plan.every):
+        with confirm.watched(plan.every, records, confirm_seconds, state, disk) as warnings:
+            return bool(rules.reach(plan.every)), warnings
     with unparted():
-        before = rules.reach(every)
-        _record(records, before, state, host.disk)
-        pending.forget(state, host.disk)
+        before = rules.reach(plan.every)
+        _record(records, before, state, disk)
+        pending.forget(state, disk)
     return bool(before), ()
 
 
@@ -206,58 +220,27 @@ def _record(
         raise
 
 
-def rehearse_only(request: Request, host: Firewall, addresses: Sequence[Address]) -> Report:
-    """Rehearse what ``enable`` would do, and change nothing; the addresses must get in too."""
-    with host.open_sets() as sets:
-        for fence in request.fences:
-            _refuse_empty(fence, host, sets)
-        tables = _tables(request.fences)
-        wanted = host.trusted()
-        trusting = any(wanted.values())
-        goals = {one.name: rules.wanted(one, tables, trusting=trusting) for one in request.fences}
-        return _rehearse(request, goals, wanted, host, sets, addresses)
-
-
 def _rehearsed(
-    request: Request,
-    goals: Mapping[str, Sequence[Goal]],
-    wanted: Trusted,
-    host: Firewall,
-    sets: Sets,
-) -> Report | None:
-    """Rehearse, and refuse what a real packet shows to be wrong."""
-    if request.without_rehearsal:
-        return None
-    report = _rehearse(request, goals, wanted, host, sets)
-    rehearsal.refuse(report)
-    return report
-
-
-def _rehearse(
-    request: Request,
-    goals: Mapping[str, Sequence[Goal]],
-    wanted: Trusted,
-    host: Firewall,
-    sets: Sets,
-    addresses: Sequence[Address] = (),
+    plan: _Plan, host: Firewall, sets: Sets, addresses: Sequence[Address] = ()
 ) -> Report:
+    """Rehearse a plan. Raises ListRefused where no rehearsal can be made."""
     came_to = ssh_sessions()
     owners = {one: came_to.get(one, SSH_PORT) for one in (*sorted(host.peers()), *addresses)}
     play = Play(
-        fences=request.fences,
-        goals=goals,
-        lists={fence.name: _meant(fence, host, sets) for fence in request.fences},
-        trusted={family: tuple(prefixes) for family, prefixes in wanted.items()},
-        owners={one: port for one, port in owners.items() if not _is_loopback(one)},
+        fences=plan.fences,
+        goals=plan.goals,
+        lists={fence.name: _meant(fence, host, sets) for fence in plan.fences},
+        trusted={family: tuple(prefixes) for family, prefixes in plan.trusted.items()},
+        owners={one: port for one, port in owners.items() if not lockout.is_loopback(one)},
         ssh_ports=sorted({*owners.values(), SSH_PORT}),
-        trusting=any(wanted.values()),
+        trusting=any(plan.trusted.values()),
     )
     try:
         return rehearsal.rehearse(play, sets)
     except NoNamespace as error:
         raise ListRefused(
             f"no rehearsal could be made: no private network namespace: {error}",
-            still=_UNCHANGED,
+            still=lockout.UNCHANGED,
             cure="run geofence as root; or take the risk: --without-rehearsal",
         ) from error
 
@@ -268,95 +251,9 @@ def _meant(fence: Fence, host: Firewall, sets: Sets) -> Lists:
     return generation.lists if generation else enforced(fence.name, sets)
 
 
-def _is_loopback(address: Address) -> bool:
-    return any(_holds(*parse_prefix(text), address) for text in _LOOPBACK)
-
-
-def _refuse_two_gates(fences: Sequence[Fence], state: Path) -> None:
-    asked = {fence.name: (fence.style, fence.families) for fence in fences}
-    there = {name: (one.style, one.families) for name, one in enabled.all_of(state).items()}
-    gates = {
-        name: families or tuple(Family)
-        for name, (style, families) in {**there, **asked}.items()
-        if style is Style.GATE
-    }
-    of_family = ([name for name in gates if family in gates[name]] for family in Family)
-    if len(names := max(of_family, key=len)) > 1:
-        countries = sorted({code for fence in fences for code in fence.countries})
-        raise ConfigError(
-            f"two gates on the same traffic would let nobody in: {' and '.join(sorted(names))}",
-            still=_UNCHANGED,
-            cure=f"make one fence of them: [fence.NAME] countries = {countries}; or choose one:"
-            " --fence NAME",
-        )
-
-
-def _refuse_empty(fence: Fence, host: Firewall, sets: Sets) -> None:
-    """Refuse a fence whose set is missing, or empty though its list is not."""
-    generation = host.store.active(fence.name).generation
-    for family in fence.families or tuple(Family):
-        if family not in iptables.families():
-            continue
-        found = live(fence.name, family, sets)
-        name = set_name(fence.name, family)
-        if found.prefixes is None:
-            raise ListRefused(
-                found.drift,
-                still=_UNCHANGED,
-                cure="geofence restore, or geofence update; then enable again",
-            )
-        meant = generation and family in generation.lists and not generation.lists[family].prefixes
-        if not found.prefixes.prefixes and not meant:
-            raise ListRefused(
-                f"the set {name} is empty: the fence would let nobody in",
-                still=_UNCHANGED,
-                cure="geofence restore, or geofence update; then enable again",
-            )
-
-
-def _refuse_to_lock_out(
-    fence: Fence, peers: frozenset[Address], wanted: Trusted, sets: Sets, *, rehearsed: bool
-) -> None:
-    """Refuse a fence that somebody who is here by SSH would not pass."""
-    out = sorted(
-        format_address(*peer)
-        for peer in peers
-        if not _would_pass(fence, peer, wanted, sets, rehearsed=rehearsed)
-    )
-    if out:
-        raise ListRefused(
-            f"{fence.name}: would shut out {', '.join(out)}, who is on this host by SSH now",
-            still=_UNCHANGED,
-            cure=f"geofence trust {out[0]}; then enable again",
-        )
-
-
-def _would_pass(
-    fence: Fence, peer: Address, wanted: Trusted, sets: Sets, *, rehearsed: bool
-) -> bool:
-    family, address = peer
-    if fence.families and family not in fence.families:
-        return True  # the fence is not about this family
-    passing = (*_LOOPBACK, *PRIVATE[family])
-    if fence.style is Style.GATE and fence.private is Private.JUDGE:
-        passing = _LOOPBACK
-    judged = fence.style is Style.ALLOW and not rehearsed  # who is sent on is all that is known
-    if not judged and any(_holds(*parse_prefix(text), peer) for text in passing):
-        return True
-    if any(_holds(family, prefix, peer) for prefix in wanted[family]):
-        return True
-    found = live(fence.name, family, sets).prefixes
-    return found is not None and find(found, address) is not None
-
-
-def _holds(family: Family, prefix: Prefix, address: Address) -> bool:
-    first, last = range_of(family, prefix)
-    return address[0] is family and first <= address[1] <= last
-
-
-def _warnings(request: Request, tables: Sequence[iptables.Iptables]) -> list[str]:
+def _warnings(plan: _Plan) -> list[str]:
     said = []
-    for rule in tables:
+    for rule in plan.tables:
         others = [one for one in iptables.in_use(rule.family) if one != rule]
         said += [
             f"{other} holds rules too; both are asked, and what either drops is dropped;"
@@ -365,17 +262,26 @@ def _warnings(request: Request, tables: Sequence[iptables.Iptables]) -> list[str
         ]
     if not iptables.has_ipv6():
         said.append("this kernel speaks no IPv6: there is nothing to fence")
-    for fence in request.fences:
+    for fence in plan.fences:
         if fence.families and Family.INET6 not in fence.families and iptables.has_ipv6():
             said.append(f"{fence.name} is about IPv4 alone: IPv6 stays as open as it is")
-        for one in tables:
+        if fence.forward and any(
+            jump.chain not in ("INPUT", fence.forward)
+            for goal in plan.goals[fence.name]
+            for jump in goal.own.jumps
+        ):
+            said.append(
+                "there is no chain DOCKER-USER yet: FORWARD has the jump, and Docker puts its own"
+                " rules before it when it starts; then run: geofence repair"
+            )
+        for one in plan.tables:
             jumps = ruletext.foreign_jumps(ruletext.read(one.save()), chain_name(fence.name))
             said += [f"{one}: a rule that is not geofence's leads to its chain too: -A {jump.chain}"
                      f" {jump.rule}" for jump in jumps]  # fmt: skip
     return said
 
 
-def _kept(fences: Sequence[str], tables: Sequence[iptables.Iptables]) -> list[str]:
+def _kept(fences: Sequence[str], tables: Sequence[Iptables]) -> list[str]:
     """Say which chains stay, empty, because somebody else's rule leads to them."""
     return [
         f"{one}: the chain {chain_name(fence)} stays, empty, for this rule leads to it:"

@@ -1,22 +1,17 @@
 """The addresses that always pass: those the owner configured, and passes for a time.
 
-STATE/passes.json              every pass, with its end as a date
-STATE/trusted -> trusted-SUM   what the sh hook loads at boot, replaced as a whole
-STATE/trusted/FAMILY.ipset     what is trusted for good
-STATE/trusted/FAMILY.passes    and the passes, a line each: PREFIX, and its end in epoch seconds
-STATE/trusted/SHA256SUMS
+STATE/passes.json   every pass, with its end as a date
 """
 
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geofence import codec, ipsetfile
+from geofence import codec
 from geofence.config import require_trusted_owner
 from geofence.disk import Disk, translated
 from geofence.enforce import refuse_foreign
@@ -150,54 +145,6 @@ def apply(trusted: Trusted, sets: Sets, now: datetime.datetime) -> bool:
     return any(before[family] != tuple(sorted(wanted[family])) for family in wanted)
 
 
-def remember(trusted: Trusted, state: Path, disk: Disk) -> None:
-    """Store the trusted addresses for the sh hook, all in one step."""
-    files = {
-        name: content
-        for family, prefixes in sorted(trusted.items())
-        for name, content in _files(family, prefixes).items()
-    }
-    sums = "".join(f"{hashlib.sha256(one).hexdigest()}  {name}\n" for name, one in files.items())
-    files["SHA256SUMS"] = sums.encode()
-    home = state / "trusted"
-    if all(_content(home / name) == content for name, content in files.items()):
-        return
-    new = state / f"trusted-{hashlib.sha256(sums.encode()).hexdigest()[:12]}"
-    try:
-        disk.remove(new)  # what a killed run left of it
-        disk.make_directory(new)
-        for name, content in files.items():
-            disk.write(new / name, content)
-        if home.is_dir() and not home.is_symlink():
-            disk.remove(home)
-        disk.point(home, new.name)
-    except BaseException:
-        with contextlib.suppress(GeofenceError):
-            disk.remove(new)
-        raise
-    with contextlib.suppress(GeofenceError):  # else the next time
-        for old in state.glob("trusted-*"):
-            if old != new:
-                disk.remove(old)
-
-
-def remembered(state: Path) -> Trusted:
-    """Read back what was stored for the hook; nothing of a family whose files are damaged."""
-    found: dict[Family, dict[Prefix, datetime.datetime | None]] = {}
-    for family in Family:
-        found[family] = {}
-        for line in _lines(state / "trusted" / f"{family}.ipset"):
-            words = line.split()
-            if words[:1] == ["add"]:
-                _, prefix = parse_prefix(words[2])
-                found[family][prefix] = None
-        for line in _lines(state / "trusted" / f"{family}.passes"):
-            text, until = line.split()
-            _, prefix = parse_prefix(text)
-            found[family][prefix] = datetime.datetime.fromtimestamp(int(until), datetime.UTC)
-    return found
-
-
 def held(sets: Sets, family: Family) -> tuple[Prefix, ...]:
     """Read a trusted set back from the kernel; nothing if there is none that is ours."""
     name = trusted_name(family)
@@ -299,38 +246,3 @@ def _clean(family: Family, sets: Sets) -> None:
     with contextlib.suppress(GeofenceError):
         if sets.header(staging):
             sets.destroy(staging)
-
-
-def _files(family: Family, prefixes: Mapping[Prefix, datetime.datetime | None]) -> dict[str, bytes]:
-    name = trusted_name(family)
-    sizes = (
-        f"hashsize {ipsetfile.hashsize(len(prefixes))} maxelem {ipsetfile.maxelem(len(prefixes))}"
-    )
-    lines = [f"create {name} hash:net family {family} {sizes} timeout 0"]
-    ends = []
-    for prefix, until in sorted(prefixes.items()):
-        if until is None:
-            lines.append(f"add {name} {format_prefix(family, prefix)}")
-        else:
-            ends.append(f"{format_prefix(family, prefix)} {int(until.timestamp())}\n")
-    return {
-        f"{family}.ipset": ("\n".join(lines) + "\n").encode(),
-        f"{family}.passes": "".join(ends).encode(),
-    }
-
-
-def _lines(path: Path) -> list[str]:
-    content = _content(path)
-    sums = _content(path.with_name("SHA256SUMS")) or b""
-    if content is None or f"{hashlib.sha256(content).hexdigest()}  {path.name}" not in sums.decode(
-        "ascii", "replace"
-    ):
-        return []
-    return content.decode("ascii").splitlines()
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None

@@ -55,6 +55,9 @@ def _own_directories(tmp_path, monkeypatch):
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "default-state"))
     monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "default-cache"))
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    monkeypatch.setattr(
+        "geofence.peers._PROC", tmp_path / "no-proc"
+    )  # nor who runs the tests by SSH
     monkeypatch.setattr("geofence.config.DEFAULT_PATH", tmp_path / "no-such-geofence.toml")
 
 

@@ -104,7 +104,8 @@ UNKNOWN = {
     "fence": ('[fence.JP]\ncountries = ["JP"]\ncontries = []\n',
               "3: fence.JP.contries: unknown key; did you mean countries?"),
     "table": ("[fences.JP]\n", "1: fences: unknown key; did you mean fence?"),
-    "top": ("\nkeep = 3\n", "2: keep: unknown key; known: fence, judge, fetch, store"),
+    "top": ("\nkeep = 3\n", "2: keep: unknown key; known: trusted, on_missing, fence, judge,"
+                " fetch, store"),
     "judge": ("[judge]\nmax_removed = 3\n",
               "2: judge.max_removed: unknown key; did you mean max_removed_percent?"),
     "fetch": ("[fetch]\ndeadline = 3\n",
@@ -117,7 +118,8 @@ UNKNOWN = {
                "1: judge.max_added: unknown key; did you mean max_added_percent?"),
     "second-fence": (f"{JP}source = 'rir'\n\n[fence.KR]\ncountries = ['KR']\nsorce = 'rir'\n",
                      "7: fence.KR.sorce: unknown key; did you mean source?"),
-    "no-line": ('"a:b" = 3\n', " a:b: unknown key; known: fence, judge, fetch, store"),
+    "no-line": ('"a:b" = 3\n', " a:b: unknown key; known: trusted, on_missing, fence, judge,"
+                " fetch, store"),
 }  # fmt: skip
 
 

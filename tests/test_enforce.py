@@ -77,16 +77,16 @@ def test_when_the_second_set_cannot_be_named_the_first_is_taken_away_again():
 class LosesOne(FakeSets):
     """Acknowledges every element and keeps all but the last, as an empty message would."""
 
-    def add(self, name, family, prefixes):
-        super().add(name, family, prefixes[:-1])
+    def add(self, name, family, prefixes, timeouts=()):
+        super().add(name, family, prefixes[:-1], timeouts)
 
 
 class ChangesOne(FakeSets):
     """Keeps the right number of elements, one of them wrong."""
 
-    def add(self, name, family, prefixes):
+    def add(self, name, family, prefixes, timeouts=()):
         changed = Prefix(prefixes[-1].address, prefixes[-1].length + 1)
-        super().add(name, family, (*prefixes[:-1], changed))
+        super().add(name, family, (*prefixes[:-1], changed), timeouts)
 
 
 @pytest.mark.parametrize("kind", [LosesOne, ChangesOne])

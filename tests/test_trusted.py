@@ -16,7 +16,8 @@ from geofence.errors import ConfigError, DiskError, GeofenceError, KernelRefused
 from geofence.model import Family, Fence, trusted_name
 from geofence.prefixes import parse_prefix, parse_trusted, texts
 from geofence.store import Store
-from geofence.trusted import Passes, configured, remember, remembered, together
+from geofence.trusted import Passes, configured, together
+from geofence.trustfiles import remember, remembered
 from tests import lab
 from tests.fakes import Counted, FakeSets
 from tests.wire import wire

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from geofence import report
+from geofence import rulereport
 from geofence.context import Context
 from geofence.errors import UsageError
 from geofence.model import Fence
@@ -34,9 +34,9 @@ def tell(context: Context, fences: tuple[Fence, ...], done: Switched) -> None:
     names = " ".join(fence.name for fence in fences)
     context.warn(names, done.warnings)
     reboot = brings_back(Path("/"), context.state_dir, names.split())
-    context.say(report.switched_text(names, done, reboot))
-    facts = report.reboot_facts(reboot)
-    context.document(report.switched_document(names.split(), done, reboot=facts))
+    context.say(rulereport.switched_text(names, done, reboot))
+    facts = rulereport.reboot_facts(reboot)
+    context.document(rulereport.switched_document(names.split(), done, reboot=facts))
 
 
 def _confirm_seconds(context: Context) -> int | None:

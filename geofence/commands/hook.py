@@ -1,6 +1,7 @@
 """``geofence hook``: what an init script calls; a broken configuration does not stop it."""
 
-from geofence import hook, report, trusted
+from geofence import hook, report, trustfiles
+from geofence.commands.confirm import finish_what_is_left
 from geofence.context import Context
 from geofence.hook import Done
 from geofence.trusted import Trusted
@@ -29,11 +30,13 @@ def _done(context: Context, what: str, *, broken: bool) -> Done:
     host, state = context.host(), context.state_dir
 
     def trust() -> Trusted:
-        return trusted.remembered(state) if broken else context.trusted()
+        return trustfiles.remembered(state) if broken else context.trusted()
 
     if what == "stop" or not state.is_dir():
         return Done()  # stopping something must neither open a host nor close it
     if what == "status":
         return hook.status(host)
     act = hook.pre_start if what == "pre-start" else hook.start
-    return act(hook.known(context.fences(), state, context.unconfigured), host, trust)
+    done = act(hook.known(context.fences(), state, context.unconfigured), host, trust)
+    finish_what_is_left(context)  # its rules name the sets: those come first
+    return done

@@ -1,6 +1,6 @@
 """``geofence status``: what the kernel enforces, against what the disk says."""
 
-from geofence import pending, report
+from geofence import pending, report, statusreport
 from geofence.context import Context, open_sets
 from geofence.enforce import Live, live
 from geofence.kernel import Sets
@@ -11,7 +11,7 @@ def run(context: Context) -> int:
     """Tell every fence's state; exit 1 if one is not enforced as it is stored."""
     fences = context.fences()
     change = pending.in_hand(context.state_dir)
-    waiting = report.waiting_facts(change)
+    waiting = statusreport.waiting_facts(change)
     if not fences:
         context.say(
             [
@@ -26,20 +26,20 @@ def run(context: Context) -> int:
     exit_status = 1 if any(status.drift for status in found) else 0
     for status in found:
         context.warn(status.fence, [f"not used: {damage}" for damage in status.damaged])
-        context.say(report.status_text(status))
-    context.say(report.waiting_text(change, pending.reverted(context.state_dir)))
-    facts = [report.status_facts(status) for status in found]
+        context.say(statusreport.status_text(status))
+    context.say(statusreport.waiting_text(change, pending.reverted(context.state_dir)))
+    facts = [statusreport.status_facts(status) for status in found]
     context.document(report.document(exit_status, fences=facts, pending=waiting))
     return exit_status
 
 
-def _status(context: Context, fence: Fence, sets: Sets) -> report.FenceStatus:
+def _status(context: Context, fence: Fence, sets: Sets) -> statusreport.FenceStatus:
     stored = context.store.active(fence.name)
     generation = stored.generation
     families = generation.lists if generation else fence.families or tuple(Family)
     found = {family: live(fence.name, family, sets) for family in families}
     confirmed = context.store.confirmed(fence.name)
-    return report.FenceStatus(
+    return statusreport.FenceStatus(
         fence=fence.name,
         generation=generation,
         damaged=stored.damaged,

@@ -154,11 +154,10 @@ def _heard(act: Callable[[], Any], otherwise: Any, complaints: list[GeofenceErro
 
 
 def _rules(unreadable: list[GeofenceError]) -> Iterator[Held]:
-    for family in iptables.families():
-        for one in iptables.present(family):
-            text = _heard(one.save_all, None, unreadable)
-            if text is not None:
-                yield _held(one, text)
+    for one in iptables.everywhere():
+        text = _heard(one.save_all, None, unreadable)
+        if text is not None:
+            yield _held(one, text)
 
 
 def _held(one: Iptables, text: str) -> Held:

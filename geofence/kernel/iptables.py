@@ -128,6 +128,11 @@ def present(family: Family) -> tuple[Iptables, ...]:
     return tuple(Iptables(family, one) for one in sorted(found, key=lambda one: one is not default))
 
 
+def everywhere() -> list[Iptables]:
+    """Give every variant of every family that the kernel speaks."""
+    return [one for family in families() for one in present(family)]
+
+
 def in_use(family: Family) -> tuple[Iptables, ...]:
     """Give the variants that hold rules of this family; the one called iptables first."""
     saved = {one: one.save_all() for one in present(family)}

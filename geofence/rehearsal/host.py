@@ -50,9 +50,7 @@ class HostState:
 
 def read(addresses: Iterable[Address]) -> HostState:
     """Read this namespace. Raises KernelRefused, NoPermission if it cannot be read whole."""
-    rules = tuple(
-        (one, one.save_all()) for family in iptables.families() for one in iptables.present(family)
-    )
+    rules = tuple((one, one.save_all()) for one in iptables.everywhere())
     tables = [ruletext.read(text, name) for _, text in rules for name in iptables.TABLES]
     named = frozenset[str]().union(*(ruletext.sets_named(table) for table in tables))
     outside = _outside()

@@ -86,7 +86,7 @@ class Stage:
     @property
     def tables(self) -> list[iptables.Iptables]:
         """Every filter table there is."""
-        return [one for family in iptables.families() for one in iptables.present(family)]
+        return iptables.everywhere()
 
     @property
     def outside(self) -> str:

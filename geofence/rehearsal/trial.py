@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from geofence import rules, ruletext
 from geofence.kernel.iptables import Iptables
 from geofence.model import Address, Family, Fence, Forward, Style
-from geofence.prefixes import format_address
-from geofence.rehearsal import corpus, talks
+from geofence.rehearsal import corpus, talks, verdicts
 from geofence.rehearsal.corpus import Model, Probe
 from geofence.rehearsal.host import HostState
 from geofence.rehearsal.packets import TCP, Kind
@@ -67,18 +66,18 @@ def try_out(setup: Setup) -> Result:
         meanwhile = _meanwhile(setup, model, stage, probes)
         _with(setup, model.family)
         now = [stage.gets_in(one, 3) for one in probes]
-        verdicts = list(zip(probes, before, meanwhile, now, strict=True))
+        found = list(zip(probes, before, meanwhile, now, strict=True))
         result.packets += len(probes) * 2 + len(talked)
         result.wrong += [
             Seen(what=probe, expected=due, actual=new)
-            for probe, old, cut, new in verdicts
-            if (due := _due(model, probe, old, cut=cut)) != new
+            for probe, old, cut, new in found
+            if (due := verdicts.due(model, probe, old, cut=cut)) != new
         ]
         result.wrong += _talked(stage, talked, said, result)
-        result.failures += _overall(setup, model, verdicts)
+        result.failures += verdicts.overall(model, _kinds(setup, model), found)
         result.unproved |= any(
             not old
-            for probe, old, _, _ in verdicts
+            for probe, old, _, _ in found
             if probe.why.startswith(("first", "last")) and not probe.inside
         )
         _without(setup, stage)
@@ -91,7 +90,7 @@ def alone(setup: Setup, family: Family, what: Probe | str) -> Seen:
     _without(setup, stage)
     if isinstance(what, str):
         talk = _talks(setup, family)[what]
-        due = _talk_due(what, talk(stage))
+        due = verdicts.talk_due(what, talk(stage))
         _with(setup, family)
         before = stage.counted()
         actual = talk(stage)
@@ -99,7 +98,7 @@ def alone(setup: Setup, family: Family, what: Probe | str) -> Seen:
             what=what,
             expected=bool(due),
             actual=bool(actual),
-            rule=_decider(before, stage.counted(), passed=bool(actual)),
+            rule=verdicts.decider(before, stage.counted(), passed=bool(actual)),
         )
     old = stage.gets_in(what, 1)
     (cut,) = _meanwhile(setup, model, stage, [what])
@@ -108,9 +107,9 @@ def alone(setup: Setup, family: Family, what: Probe | str) -> Seen:
     new = stage.gets_in(what, 3)
     return Seen(
         what=what,
-        expected=_due(model, what, old, cut=cut),
+        expected=verdicts.due(model, what, old, cut=cut),
         actual=new,
-        rule=_decider(before, stage.counted(), passed=new),
+        rule=verdicts.decider(before, stage.counted(), passed=new),
     )
 
 
@@ -200,20 +199,6 @@ def _tables_of(state: HostState, family: Family) -> list[ruletext.Table]:
     return [ruletext.read(text, "nat") for one, text in state.rules if one.family is family]
 
 
-def _due(model: Model, probe: Probe, old: bool, *, cut: bool) -> bool:  # noqa: FBT001
-    """Say what should become of a packet, by what became of it without the fence.
-
-    ``cut`` is what becomes of it where the whole chain is one DROP (gate), so that only what
-    stands before the jump counts, or one jump to the target (allow).
-    """
-    if probe.owner:
-        return True
-    admits = model.admits(probe)
-    if model.fence.style is Style.ALLOW:
-        return cut if admits else old
-    return old if admits else cut
-
-
 def _meanwhile(setup: Setup, model: Model, stage: Stage, probes: Sequence[Probe]) -> list[bool]:
     gate = model.fence.style is Style.GATE
     if gate and model.fence.position == 1:
@@ -245,7 +230,7 @@ def _talked(
 ) -> list[Seen]:
     wrong = []
     for name, talk in talked.items():
-        now, due = talk(stage), _talk_due(name, said[name])
+        now, due = talk(stage), verdicts.talk_due(name, said[name])
         if due is None or now is None:
             result.notes.append(f"the host's own rules do not let it begin: {name}")
         elif due != now:
@@ -253,60 +238,3 @@ def _talked(
         elif not due:
             result.notes.append(f"the host's own rules drop it: {name}")
     return wrong
-
-
-def _talk_due(name: str, before: bool | None) -> bool | None:  # noqa: FBT001
-    """Say what should become of a conversation; an owner's data must get in."""
-    return True if name.startswith(talks.SESSION) else before
-
-
-def _overall(
-    setup: Setup, model: Model, verdicts: Sequence[tuple[Probe, bool, bool, bool]]
-) -> list[str]:
-    """Say what no single packet shows: a fence that decides nothing, an owner nobody lets in."""
-    gate = model.fence.style is Style.GATE
-    kinds = _kinds(setup, model)
-    foreign = [one for one in verdicts if one[0].why == "foreign" and one[0].kind in kinds]
-    said = []
-    open_kinds = {
-        str(probe.kind) for probe, _, cut, _ in foreign if cut and probe.kind in kinds[-2:]
-    }
-    if gate and open_kinds:
-        said.append(
-            f"{model.family.label}: the jump stands behind a rule that lets everybody in:"
-            f" {' and '.join(sorted(open_kinds))} from anywhere would not meet the fence"
-        )
-    members = [one for one in verdicts if one[0].why.startswith("member")]
-    if not gate and members and not any(new for *_, new in members):
-        said.append(
-            f"{model.family.label}: {model.fence.target} lets no member in, whatever was tried"
-        )
-    if not gate and foreign and all(new for *_, new in foreign):
-        said.append(
-            f"{model.family.label}: nothing drops who is no member: style allow needs a rule or a"
-            " policy of yours that does"
-        )
-    for address in corpus.trusted_addresses(model):
-        found = [one for one in verdicts if one[0].source == address and one[0].why == "trusted"]
-        if found and not any(new for *_, new in found):
-            said.append(
-                f"{model.family.label}: nothing lets the trusted {format_address(*address)} in"
-            )
-    return said
-
-
-def _decider(before: Mapping[str, int], after: Mapping[str, int], *, passed: bool) -> str:
-    """Name the rule or the policy that decided about the one packet between two readings."""
-    moved = [key for key, count in after.items() if count > before.get(key, 0)]
-    ends = ("ACCEPT",) if passed else ("DROP", "REJECT")
-    for one in moved:
-        rule = one.partition(": ")[2]
-        here = not passed or ", table filter" in one
-        if here and rule.startswith("-A ") and ruletext.target_of(rule) in ends:
-            return one
-    for one in moved:
-        if any(f"policy {end} of" in one for end in ends) and (not passed or "of INPUT" in one):
-            return one
-    return (
-        "no rule of iptables" if passed else "no rule of iptables: a native nft table, or routing"
-    )

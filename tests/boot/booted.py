@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from geofence import bootfiles, enabled, missing, rules, trusted
+from geofence import bootfiles, enabled, missing, rules, trustfiles
 from geofence.bootfiles import Boot
 from geofence.disk import Disk
 from geofence.kernel.iptables import Iptables, Variant
@@ -121,7 +121,7 @@ def trust(state: Path, until: Mapping[str, datetime.timedelta | None]) -> None:
     for text, left in until.items():
         family, prefix = parse_prefix(text)
         found[family][prefix] = None if left is None else now() + left
-    trusted.remember(found, state, Disk())
+    trustfiles.remember(found, state, Disk())
 
 
 def sum_up(directory: Path) -> None:

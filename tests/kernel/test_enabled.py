@@ -212,17 +212,17 @@ def test_a_gate_lets_pass_what_is_not_about_countries(enabled):
 def test_a_gate_only_narrows(enabled):
     line = enabled("gate", "--without-rehearsal")
     telnet = Kind(TCP, 23)
-    for source in (MEMBER, TRUSTED):
+    for sources in (MEMBER, TRUSTED):
         for family in Family:
-            assert not line.passes(source[family], telnet)
+            assert not line.passes(sources[family], telnet)
 
 
 def test_style_allow_lets_members_reach_the_services_and_nobody_else_anything(enabled):
     line = enabled("allow", "--without-rehearsal")
     for family in Family:
-        for source in (MEMBER, TRUSTED):
-            assert line.passes(source[family], SSH)
-            assert not line.passes(source[family], Kind(TCP, 80))
+        for sources in (MEMBER, TRUSTED):
+            assert line.passes(sources[family], SSH)
+            assert not line.passes(sources[family], Kind(TCP, 80))
         for source in (FOREIGN[family], *PRIVATE[family]):
             assert not line.passes(source, SSH), source
 
