@@ -29,7 +29,13 @@ class _Namespaces:
         self._host = os.open(_OURS, os.O_RDONLY)
         enter()
         self._private = os.open(_OURS, os.O_RDONLY)
+        self._depth = 0
         self.can_return = self._libc.setns(self._host, 0) == 0
+
+    @property
+    def is_inside(self) -> bool:
+        """Tell whether we are in the private namespace, or were when it was left for another."""
+        return self._depth > 0
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -38,10 +44,13 @@ class _Namespaces:
             yield
             return
         self._libc.setns(self._private, 0)
+        self._depth += 1
         try:
             yield
         finally:
-            self._libc.setns(self._host, 0)
+            self._depth -= 1
+            if not self._depth:
+                self._libc.setns(self._host, 0)
 
 
 def main() -> int:
@@ -70,10 +79,13 @@ def _show(namespaces: _Namespaces, state: str) -> int:
     say("What the kernel enforces, read back:")
     if status := _geofence(state, "status"):
         return status
-    say("One rule refers to the set: drop whoever is not in it. Real packets, from these sources:")
+    os.environ.setdefault("XTABLES_LOCKFILE", f"{state}/xtables.lock")
+    say("The fence goes up there too, after a rehearsal with real packets:")
+    with namespaces.inside():
+        if status := _geofence(state, "enable"):
+            return status
+    say("Real packets that meet it, from these sources:")
     with namespaces.inside(), wire.wire() as line:
-        os.environ.setdefault("XTABLES_LOCKFILE", f"{state}/xtables.lock")
-        wire.gate("nft", "JP")
         verdicts = {source: line.passes(source) for source in (*JAPAN, *ELSEWHERE)}
     for source, passes in verdicts.items():
         where = "Japan" if source in JAPAN else "elsewhere"
@@ -94,6 +106,9 @@ def _let_sets_be_private(namespaces: _Namespaces) -> None:
     make = ipset.KernelSets.__init__
 
     def make_inside(self: ipset.KernelSets) -> None:
+        if namespaces.is_inside:  # or in the rehearsal's own, further in
+            make(self)
+            return
         with namespaces.inside():
             make(self)
 

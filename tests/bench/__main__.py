@@ -1,5 +1,6 @@
 """Print the table of speeds and sizes: ``make bench``."""
 
+import json
 import os
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from tests import lab, stream, wire
 from tests.conftest import SHARED_DATA
 
 APNIC = SHARED_DATA / "rir" / "2025-02-13" / "delegated-apnic-latest"
+BOOT = Path(__file__).parents[2] / "cron/boot"
 JP = Fence(name="JP", countries=("JP",))
 ROUNDS = 5
 PACKETS = 20_000
@@ -207,6 +209,26 @@ def processes() -> None:
 
     seconds = best(restore)
     row("restore of JP, whole process", ms(seconds), "", limit(seconds, 0.35, "s"))
+    hook = Path(state) / "boot"
+    hook.write_text(BOOT.read_text().replace("STATE=/var/lib/geofence", f"STATE={state}"))
+    seconds = best(lambda: lab.run("sh", hook, "pre-start"), 20)
+    by_python = best(lambda: lab.run(*geofence, "hook", "pre-start"))
+    row(
+        "sh hook: both sets of JP before the rules",
+        ms(seconds),
+        f"geofence hook {ms(by_python)}",
+        limit(seconds, 0.05, "s"),
+    )
+    lab.run("sh", hook, "pre-start")
+    rehearsed = json.loads(lab.run(*geofence, "--json", "rehearse"))
+    row(
+        f"rehearse JP: {rehearsed['packets']:,} packets",
+        ms(rehearsed["seconds"]),
+        "",
+        f"{rehearsed['seconds'] / rehearsed['packets'] * 1e6:.0f} us a packet, all told",
+    )
+    seconds = best(lambda: lab.run(*geofence, "enable", "--without-rehearsal"))
+    row("enable JP, both families, without the rehearsal", ms(seconds), "", "")
     seconds = best(lambda: lab.run(sys.executable, "-m", "geofence", "--help"))
     row("--help, whole process", ms(seconds), "", limit(seconds, 0.15, "s"))
 
