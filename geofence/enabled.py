@@ -15,8 +15,9 @@ from pathlib import Path
 from geofence import codec, ruletext, whole
 from geofence.disk import Disk
 from geofence.errors import GeofenceError
-from geofence.kernel.iptables import Variant
-from geofence.model import Family, Fence, Forward, Private, Style
+from geofence.kernel import iptables
+from geofence.kernel.iptables import Iptables, Variant
+from geofence.model import Family, Fence, Forward, Private, Style, chain_name
 from geofence.rules import Goal
 
 _SCHEMA = 1
@@ -99,6 +100,18 @@ def read(fence: str, state: Path) -> Record | None:
     except ValueError:
         return None
     return found if found.schema == _SCHEMA and found.fence == fence else None
+
+
+def goals(fence: str, state: Path) -> tuple[Goal, ...]:
+    """Say what the tables hold while a fence is enabled; nothing of a file that is damaged."""
+    found = []
+    for family in iptables.families():
+        for variant in Variant:
+            name = f"{family}.{variant}.rules"
+            if text := whole.content(state / fence / _HOME, name):
+                own = ruletext.loaded(text.decode(), chain_name(fence))
+                found.append(Goal(Iptables(family, variant), own))
+    return tuple(found)
 
 
 def all_of(state: Path) -> dict[str, Record]:

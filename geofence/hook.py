@@ -3,7 +3,7 @@
 The sh hook in cron/boot keeps the same promises without Python.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,9 @@ from geofence import enabled, locks, rules, ruletext, trusted, trustfiles
 from geofence.enabled import Record
 from geofence.enforce import enforced
 from geofence.errors import GeofenceError
-from geofence.force import Host, enforce_everything, fallback_fence, restore
-from geofence.kernel import Sets, iptables
-from geofence.kernel.iptables import Iptables
-from geofence.model import Family, Fence, Forward, OnMissing, set_name, trusted_name
-from geofence.rules import Goal
+from geofence.force import Host, enforce_everything, restore
+from geofence.kernel import Sets
+from geofence.model import Fence, Forward, OnMissing, set_name, trusted_name
 from geofence.trusted import Trusted
 
 _DOCKER_USER = "*filter\n:DOCKER-USER - [0:0]\nCOMMIT\n"
@@ -64,8 +62,8 @@ def start(fences: Sequence[Fence], host: Host, trust: Callable[[], Trusted]) -> 
     for record in records.values():
         try:
             with locks.writer(host.store.prepare()):
-                _make_docker_user(record)
-                rules.reach(_goals(record, trusting=any(trustfiles.remembered(state).values())))
+                _make_docker_user(record, state)
+                rules.reach(enabled.goals(record.fence, state))
         except GeofenceError as error:
             done += Done(failures=(f"{record.fence}: {error.what}",))
     return done
@@ -78,13 +76,13 @@ def status(host: Host) -> Done:
     with host.open_sets() as sets:
         for record in enabled.all_of(state).values():
             done += Done(failures=tuple(_absent(record, sets)))
-            goals = _goals(record, trusting=any(trustfiles.remembered(state).values()))
+            goals = enabled.goals(record.fence, state)
             done += Done(
                 failures=tuple(
                     f"{record.fence}: {goal.rules}: the chain or its jump is not there, or not as"
                     " it was enabled"
                     for goal in goals
-                    if not _is_there(goal)
+                    if not rules.in_place(goal)
                 )
             )
     return done
@@ -132,35 +130,13 @@ def _opened(fence: str, host: Host) -> bool:
     return True
 
 
-def _goals(record: Record, *, trusting: bool) -> tuple[Goal, ...]:
-    """Say what the tables hold when a fence is enabled as it is recorded."""
-    fence = record.fence_as_enabled(fallback_fence(record.fence))
-    return rules.wanted(fence, _tables(record.variants), trusting=trusting)
-
-
-def _tables(variants: Mapping[Family, iptables.Variant]) -> tuple[Iptables, ...]:
-    there = iptables.families()
-    return tuple(
-        Iptables(family, variant) for family, variant in variants.items() if family in there
-    )
-
-
-def _make_docker_user(record: Record) -> None:
+def _make_docker_user(record: Record, state: Path) -> None:
     """Make Docker's chain where Docker has not started yet; it takes one that is there."""
     if record.forward is not Forward.DOCKER_USER:
         return
-    for table in _tables(record.variants):
-        if "DOCKER-USER" not in ruletext.read(table.save()).rules:
-            table.restore(_DOCKER_USER)
-
-
-def _is_there(goal: Goal) -> bool:
-    table = ruletext.read(goal.rules.save())
-    there = ruletext.own(table, goal.own.chain)
-    jumps = {(jump.chain, jump.rule) for jump in there.jumps}
-    return there.body == goal.own.body and jumps == {
-        (jump.chain, jump.rule) for jump in goal.own.jumps
-    }
+    for goal in enabled.goals(record.fence, state):
+        if "DOCKER-USER" not in ruletext.read(goal.rules.save()).rules:
+            goal.rules.restore(_DOCKER_USER)
 
 
 def _absent(record: Record, sets: Sets) -> list[str]:

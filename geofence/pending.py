@@ -69,7 +69,7 @@ class Pending:
 
     def in_place(self) -> bool:
         """Tell whether the tables hold it, wherever other tools have pushed our jumps since."""
-        return all(_holds(table) for table in self.tables)
+        return all(rules.in_place(Goal(table.rules, table.after)) for table in self.tables)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,15 +180,6 @@ def forget(state: Path, disk: Disk) -> None:
 
 def _held(table: Rules, chain: str) -> Own:
     return ruletext.own(ruletext.read(table.save()), chain)
-
-
-def _holds(table: Table) -> bool:
-    there = _held(table.rules, table.after.chain)
-    return there.body == table.after.body and _jumps(there) == _jumps(table.after)
-
-
-def _jumps(own: Own) -> list[tuple[str, str]]:
-    return sorted((jump.chain, jump.rule) for jump in own.jumps)
 
 
 def _boot() -> str:

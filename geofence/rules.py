@@ -69,10 +69,22 @@ def present(goals: Sequence[Goal]) -> bool:
     return all(ruletext.holds(ruletext.read(goal.rules.save()), goal.own) for goal in goals)
 
 
+def in_place(goal: Goal) -> bool:
+    """Tell whether a table holds its goal, wherever other tools have pushed our jumps since."""
+    there = ruletext.own(ruletext.read(goal.rules.save()), goal.own.chain)
+    if goal.own.body is None:
+        return not there.jumps and not there.body
+    return there.body == goal.own.body and _places(there) == _places(goal.own)
+
+
 def fences_in(tables: Sequence[Rules]) -> tuple[str, ...]:
     """Name the fences that have a chain in one of the tables."""
     found = {name for one in tables for name in ruletext.fences(ruletext.read(one.save()))}
     return tuple(sorted(found))
+
+
+def _places(own: Own) -> list[tuple[str, str]]:
+    return sorted((jump.chain, jump.rule) for jump in own.jumps)
 
 
 def _held(table: ruletext.Table, goal: Own) -> Own:
@@ -110,20 +122,11 @@ def _reach(goal: Goal) -> None:
             if _same_rules(before, goal.rules.save()):
                 raise
             continue
-        if _in_place(ruletext.read(goal.rules.save()), goal.own):
+        if in_place(goal):
             return
     raise refusal or KernelRefused(
         f"{goal.rules} does not hold the chain {goal.own.chain} after it was loaded",
         cure="another tool changes the rules at the same time: end it, and run this again",
-    )
-
-
-def _in_place(table: ruletext.Table, goal: Own) -> bool:
-    there = ruletext.own(table, goal.chain)
-    if goal.body is None:
-        return not there.jumps and not there.body
-    return there.body == goal.body and sorted(one.rule for one in there.jumps) == sorted(
-        one.rule for one in goal.jumps
     )
 
 

@@ -119,6 +119,20 @@ def loading(goal: Own) -> str:
     return "\n".join([*lines, "COMMIT", ""])
 
 
+def loaded(text: str, chain: str) -> Own:
+    """Read what ``loading`` wrote."""
+    body, jumps = [], []
+    for line in text.splitlines():
+        act, _, rest = line.partition(" ")
+        name, _, rule = rest.partition(" ")
+        if act == "-A" and name == chain:
+            body.append(rule)
+        elif act == "-I":
+            position, _, rule = rule.partition(" ")
+            jumps.append(Jump(name, rule, int(position)))
+    return Own(chain=chain, body=tuple(body), jumps=tuple(jumps))
+
+
 def holds(table: Table, goal: Own) -> bool:
     """Tell whether a table holds a goal, each jump once and at its place.
 

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnabledStatus:
+    """Since when a fence is enabled, in which tables, and which do not hold its rules now."""
+
+    at: datetime.datetime
+    tables: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FenceStatus:
     """A fence as the kernel has it, against what the disk says."""
 
@@ -29,6 +38,12 @@ class FenceStatus:
     live: Mapping[Family, Live]
     drift: tuple[str, ...]
     now: datetime.datetime
+    enabled: EnabledStatus | None = None
+
+    @property
+    def breach(self) -> tuple[str, ...]:
+        """The tables in which an enabled fence has not the rules it was given."""
+        return self.enabled.missing if self.enabled else ()
 
 
 def status_facts(status: FenceStatus) -> Document:
@@ -45,6 +60,7 @@ def status_facts(status: FenceStatus) -> Document:
         "origins": [origin_facts(origin) for origin in status.origins],
         "in_sync": not status.drift,
         "drift": list(status.drift),
+        "enabled": _enabled_facts(status.enabled),
         "families": {
             family: _live_facts(status.fence, family, live) for family, live in status.live.items()
         },
@@ -70,7 +86,27 @@ def status_text(status: FenceStatus) -> list[str]:
     lines += [f"  drift: {drift}" for drift in status.drift]
     if not status.drift:
         lines.append("  the kernel holds what the disk says")
-    return lines
+    return lines + _enabled_text(status.enabled)
+
+
+def _enabled_facts(enabled: EnabledStatus | None) -> Document | None:
+    if enabled is None:
+        return None
+    return {
+        "since": enabled.at.isoformat(),
+        "tables": list(enabled.tables),
+        "in_place": not enabled.missing,
+        "missing": list(enabled.missing),
+    }
+
+
+def _enabled_text(enabled: EnabledStatus | None) -> list[str]:
+    if enabled is None:
+        return ["  not enabled: geofence enable puts its rules in place"]
+    if enabled.missing:
+        where = " and ".join(enabled.missing)
+        return [f"  enabled, but its chain or its jump is missing in {where}: geofence repair"]
+    return [f"  enabled since {enabled.at:%Y-%m-%d %H:%M}, in {' and '.join(enabled.tables)}"]
 
 
 def waiting_facts(change: Pending | None) -> Document | None:

@@ -117,7 +117,7 @@ def disable(fences: Sequence[str], host: Firewall) -> Switched:
 
 def rehearse(request: Request, host: Firewall, addresses: Sequence[Address]) -> Report:
     """Rehearse what ``enable`` would do, and change nothing; the addresses must get in too."""
-    with host.open_sets() as sets:
+    with host.open_sets() as sets, locks.writer(host.store.prepare()):
         for fence in request.fences:
             lockout.refuse_empty(fence, host.store, sets)
         plan = _plan(request.fences, _chosen(request.fences), host.trusted())

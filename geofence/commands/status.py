@@ -1,6 +1,6 @@
 """``geofence status``: what the kernel enforces, against what the disk says."""
 
-from geofence import pending, report, statusreport
+from geofence import enabled, pending, report, rules, statusreport
 from geofence.context import Context, open_sets
 from geofence.enforce import Live, live
 from geofence.kernel import Sets
@@ -23,7 +23,7 @@ def run(context: Context) -> int:
         return 0
     with open_sets() as sets:
         found = [_status(context, fence, sets) for fence in fences]
-    exit_status = 1 if any(status.drift for status in found) else 0
+    exit_status = 1 if any(status.drift or status.breach for status in found) else 0
     for status in found:
         context.warn(status.fence, [f"not used: {damage}" for damage in status.damaged])
         context.say(statusreport.status_text(status))
@@ -52,6 +52,20 @@ def _status(context: Context, fence: Fence, sets: Sets) -> statusreport.FenceSta
             if (drift := _drift(fence.name, family, one, generation))
         ),
         now=context.now(),
+        enabled=_enabled(context, fence.name),
+    )
+
+
+def _enabled(context: Context, fence: str) -> statusreport.EnabledStatus | None:
+    """Tell whether the rules of an enabled fence are where they were put; None: not enabled."""
+    record = enabled.read(fence, context.state_dir)
+    if record is None:
+        return None
+    goals = enabled.goals(fence, context.state_dir)
+    return statusreport.EnabledStatus(
+        at=record.at,
+        tables=tuple(str(goal.rules) for goal in goals),
+        missing=tuple(str(goal.rules) for goal in goals if not rules.in_place(goal)),
     )
 
 

@@ -170,6 +170,28 @@ def native_tables() -> tuple[tuple[str, str], ...]:
     )
 
 
+def unprintable_sets(one: Iptables) -> tuple[str, ...]:
+    """Name the nft sets in tables that iptables made; it prints rules that use them wrongly.
+
+    Seen in 1.8.9: ``ip saddr @s drop`` of table ``ip filter`` is printed as ``-A INPUT -j DROP``.
+    """
+    program = which("nft")
+    if one.variant is Variant.LEGACY or program is None:
+        return ()
+    family = "ip" if one.family is Family.INET else "ip6"
+    done = run([program, "list", "sets", family])
+    if done.returncode:
+        raise _refused(f"list the nft sets of {family}", done)
+    table, found = "", []
+    for line in done.stdout.splitlines():
+        words = line.split()
+        if line.startswith("table "):
+            table = words[2]
+        elif words[:1] == ["set"] and table in TABLES:
+            found.append(f"{table} {words[1]}")
+    return tuple(found)
+
+
 def native_text(family: str, name: str) -> str:
     """Print a native nft table as nft(8) reads it."""
     done = run([which("nft") or "nft", "-s", "list", "table", family, name])

@@ -53,6 +53,13 @@ def read(addresses: Iterable[Address]) -> HostState:
     rules = tuple((one, one.save_all()) for one in iptables.everywhere())
     tables = [ruletext.read(text, name) for _, text in rules for name in iptables.TABLES]
     named = frozenset[str]().union(*(ruletext.sets_named(table) for table in tables))
+    for one, _ in rules:
+        if found := iptables.unprintable_sets(one):
+            raise KernelRefused(
+                f"the nft set {found[0]} is in a table of {one}, which prints rules that use it as"
+                " if they matched everything: they cannot be rehearsed",
+                cure="put those rules into an nft table of their own",
+            )
     outside = _outside()
     return HostState(
         rules=rules,
