@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from geofence import enabled, peers, ruletext, switch
+from geofence import enabled, ruletext, switch
 from geofence.context import open_sets
 from geofence.disk import Disk
 from geofence.errors import DiskError
@@ -66,7 +66,6 @@ class Host:
 @pytest.fixture
 def bare(kernel, geofence, tmp_path, monkeypatch):
     """Give a host with the fence's sets, no rule at all, and nobody on it by SSH."""
-    monkeypatch.setattr(peers, "_PROC", tmp_path / "no-proc")  # whoever runs the tests may be
     rulesets.make_sets()
     yield Host(geofence, tmp_path / "geofence.toml")
     rulesets.empty()
@@ -544,3 +543,55 @@ def test_a_signal_between_the_rules_and_their_record_waits_for_the_record(host, 
     assert os.WIFSIGNALED(status)
     assert TO_CHAIN in held(variant)["INPUT"]
     assert set(enabled.all_of(host.state)) == {"JP"}
+
+
+def test_status_tells_whether_the_rules_of_an_enabled_fence_are_in_place(host, variant):
+    def told():
+        answer = host("status", "--json")
+        return answer.status, answer.document["fences"][0]["enabled"]
+
+    assert told()[1] is None
+    assert "not enabled" in host("status").out
+    host.done("enable")
+    both = [f"iptables ({variant})", f"ip6tables ({variant})"]
+    found = told()[1]
+    assert (found["tables"], found["in_place"], found["missing"]) == (both, True, [])
+    assert "enabled since" in host("status").out
+    lab.run(f"ip6tables-{variant}", "-D", "INPUT", *TO_CHAIN.split())
+    status, found = told()
+    assert (status, found["in_place"], found["missing"]) == (1, False, both[1:])
+    assert f"missing in ip6tables ({variant}): geofence repair" in host("status").out
+    host.done("repair")
+    assert told()[1]["in_place"]
+
+
+def test_repair_goes_back_to_the_variant_that_was_recorded(bare):
+    rulesets.load_host("legacy")
+    host = bare
+    host.done("enable")
+    for family in Family:
+        program = "iptables" if family is Family.INET else "ip6tables"
+        lab.run(f"{program}-legacy", "-F")
+        lab.run(f"{program}-legacy", "-X")
+        lab.run(f"{program}-nft", "-A", "INPUT", "-p", "tcp", "--dport", "9", "-j", "DROP")
+    assert host.done("repair")["tables"] == ["iptables (legacy)", "ip6tables (legacy)"]
+
+
+def test_an_owner_in_the_variant_that_is_not_chosen_is_seen(host, variant):
+    other = next(one for one in lab.VARIANTS if one != variant)
+    for chain in ("INPUT_direct", "INPUT_ZONES"):
+        lab.run(f"iptables-{other}", "-N", chain)
+    answer = host("enable")
+    assert answer.status == 71
+    assert "firewalld rules this host's firewall" in answer.err
+
+
+def test_a_nft_set_in_a_table_of_iptables_cannot_be_rehearsed_and_is_named(bare):
+    rulesets.load_host("nft")
+    lab.run("nft", "add set ip filter s { type ipv4_addr; }")
+    try:
+        answer = bare("rehearse")
+    finally:
+        lab.run("nft", "delete set ip filter s")
+    assert answer.status == 71
+    assert "the nft set filter s" in answer.err

@@ -5,7 +5,7 @@ chain: it is what the chain is held against.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from geofence import ruletext
@@ -30,7 +30,11 @@ FOREIGN = {
 _UNNAMED_PORT = 61003
 _MOST_NAMED_PORTS = 24
 _MOST_PUBLISHED = 8
-_DPORT = re.compile(r"--(?:dports?|destination-ports?) (\S+)")
+_DPORT = re.compile(r"--(?:(?:d|destination-)?ports|dport|destination-port) (\S+)")
+_PRIVATE = {
+    family: tuple(range_of(*parse_prefix(text)) for text in texts)
+    for family, texts in PRIVATE.items()
+}
 _GROUPS = {
     Family.INET: ((Family.INET, 0xE0000001), (Family.INET, 0xE0000012)),
     Family.INET6: ((Family.INET6, 0xFF02 << 112 | 1), (Family.INET6, 0xFF02 << 112 | 0x12)),
@@ -81,9 +85,7 @@ class Model:
 
 def is_private(address: Address) -> bool:
     """Tell whether an address is private, unique local or link-local."""
-    return any(
-        _holds(address[0], parse_prefix(text)[1], address[1]) for text in PRIVATE[address[0]]
-    )
+    return any(first <= address[1] <= last for first, last in _PRIVATE[address[0]])
 
 
 def lived_by(family: Family, kind: Kind) -> bool:
@@ -103,13 +105,13 @@ def lived_by(family: Family, kind: Kind) -> bool:
 
 
 def services(
-    family: Family, ssh_ports: Iterable[int], tables: Iterable[ruletext.Table]
+    family: Family, ssh_ports: Collection[int], tables: Iterable[ruletext.Table]
 ) -> tuple[Kind, ...]:
     """Give the kinds of packets that people come with: to SSH, to each port a rule names, pings.
 
-    The last two go to ports that no rule names.
+    The last two go to ports that no rule names, if there are any.
     """
-    named, ranges = {TCP: list[int](), UDP: list[int]()}, []
+    named, ranges = {TCP: list[int](), UDP: list[int]()}, [(port, port) for port in ssh_ports]
     for table in tables:
         for rules in table.rules.values():
             for rule in rules:
@@ -118,11 +120,12 @@ def services(
                 for protocol, name in ((TCP, "-p tcp"), (UDP, "-p udp")):
                     if name in rule:
                         named[protocol] += [port for pair in found for port in pair]
-    free = next(
+    unnamed = (
         port
         for port in range(_UNNAMED_PORT, 0, -1)
         if not any(first <= port <= last for first, last in ranges)
     )
+    free = next(unnamed, _UNNAMED_PORT)
     kinds = [Kind(TCP, port) for port in sorted(ssh_ports)]
     kinds += [Kind(TCP, port) for port in sorted(set(named[TCP]))[:_MOST_NAMED_PORTS]]
     kinds += [echo(family)]
@@ -165,8 +168,8 @@ def ends(model: Model, kind: Kind) -> Iterator[Probe]:
                 yield Probe((model.family, address), kind, why)
 
 
-def sampled(model: Model, kinds: Sequence[Kind], owners: Iterable[Address]) -> Iterator[Probe]:
-    """Send every kind from a few of everybody; what must be dropped first."""
+def sampled(model: Model, kinds: Sequence[Kind], owners: Mapping[Address, int]) -> Iterator[Probe]:
+    """Send every kind from a few of everybody, owners to their port; what must be dropped first."""
     family = model.family
     foreign = [(family, address) for address in (FOREIGN[family], *_strangers(model))]
     for kind in (*special(family), *kinds):
@@ -178,9 +181,9 @@ def sampled(model: Model, kinds: Sequence[Kind], owners: Iterable[Address]) -> I
     for text in PRIVATE[family]:
         source = family, parse_prefix(text)[1].address + 1
         yield from (Probe(source, kind, "private") for kind in special(family))
-    for source in owners:
+    for source, port in owners.items():
         if source[0] is family:
-            yield Probe(source, kinds[0], "must get in", owner=True)
+            yield Probe(source, Kind(TCP, port), "must get in", owner=True)
 
 
 def forwarded(model: Model, inside: str, targets: Sequence[Kind]) -> Iterator[Probe]:

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import re
+import socket
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +46,7 @@ _MADE_UP = {
 """What the outside interface is called where it has no address of a family, RFC 5737, RFC 3849."""
 _GATEWAY = {Family.INET: "169.254.255.254", Family.INET6: "fe80::ffff"}
 _EVERYWHERE = {Family.INET: "0.0.0.0/0", Family.INET6: "::/0"}
+_DEVICE_NAME = re.compile(r"[^/:%\s]{0,14}[^/:%\s+]")  # a + at the end stands for any end
 _SPORT = 40000
 _MOST_DEVICES = 64
 
@@ -62,11 +65,11 @@ class Stage:
     """The namespace this process is in, made like a host; it lasts as long as the process."""
 
     def __init__(self, state: HostState, sets: Sequence[SetCopy]) -> None:
-        lock = Path(tempfile.gettempdir()) / f"geofence-rehearsal-{os.getpid()}.lock"
-        os.environ["XTABLES_LOCKFILE"] = str(lock)  # the host's own is not to be waited for
         self._state = state
+        _use_own_lock()
         _network_settings()
-        interfaces = _interfaces(state)
+        interfaces = interfaces_of(state)
+        _make_room({one.name for one in interfaces})
         self.devices = {
             one.name: Device(one.name, number) for number, one in enumerate(interfaces, 1)
         }
@@ -81,7 +84,6 @@ class Stage:
             self._ears.join(family, VRRP, _VRRP_GROUPS[family], state.outside)
         _load_sets(state.sets, sets)
         _load_rules(state)
-        lock.unlink(missing_ok=True)
 
     @property
     def tables(self) -> list[iptables.Iptables]:
@@ -153,6 +155,20 @@ class Stage:
         return found
 
 
+def _use_own_lock() -> None:
+    """Let iptables not wait for the host's lock: a file without a name, that leaves nothing."""
+    descriptor, path = tempfile.mkstemp()
+    Path(path).unlink()
+    os.environ["XTABLES_LOCKFILE"] = f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+def _make_room(names: Collection[str]) -> None:
+    """Rename the devices that every new namespace has, tunl0 say, where the host has them too."""
+    for number, name in socket.if_nameindex():
+        if name in names:
+            ip_batch([f"link set dev {name} down", f"link set dev {name} name gfold{number}"])
+
+
 def _network_settings() -> None:
     """Let packets in whatever their source, and make addresses usable at once."""
     for name, value in (
@@ -170,14 +186,14 @@ def _network_settings() -> None:
             Path("/proc/sys/net", name).write_text(value)
 
 
-def _interfaces(state: HostState) -> list[Interface]:
+def interfaces_of(state: HostState) -> list[Interface]:
     """Give the interfaces that matter: the outside one, those with addresses, those named."""
     named = frozenset[str]()
     for table in state.tables:
         named |= ruletext.interfaces_named(table)
     known = {one.name: one for one in state.interfaces if one.addresses or one.name in named}
     for name in (state.outside, *(way for _, way in state.routes), *sorted(named)):
-        if name != "lo" and not name.endswith("+"):
+        if name != "lo" and _DEVICE_NAME.fullmatch(name):
             known.setdefault(name, Interface(name))
     first = known.pop(state.outside)
     made_up = [_MADE_UP[one] for one in iptables.families() if _own(first, one) is None]

@@ -11,7 +11,7 @@ from geofence.rehearsal import corpus, talks, verdicts
 from geofence.rehearsal.corpus import Model, Probe
 from geofence.rehearsal.host import HostState
 from geofence.rehearsal.packets import TCP, Kind
-from geofence.rehearsal.stage import SetCopy, Stage
+from geofence.rehearsal.stage import SetCopy, Stage, interfaces_of
 from geofence.rules import Goal
 from geofence.ruletext import Own
 
@@ -180,7 +180,7 @@ def _forwarded(setup: Setup, model: Model) -> list[Probe]:
 def _guests(setup: Setup) -> list[talks.Guest]:
     """Give an address in the network behind each inner interface, if traffic is forwarded."""
     found = []
-    for one in setup.state.interfaces if setup.fence.forward else ():
+    for one in interfaces_of(setup.state) if setup.fence.forward else ():
         if one.name in (*setup.fence.outside, setup.state.outside):
             continue
         for (family, number), length in one.addresses:

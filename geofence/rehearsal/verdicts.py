@@ -67,16 +67,19 @@ def overall(model: Model, kinds: Sequence[Kind], verdicts: Sequence[Verdict]) ->
 
 def decider(before: Mapping[str, int], after: Mapping[str, int], *, passed: bool) -> str:
     """Name the rule or the policy that decided about the one packet between two readings."""
-    moved = [key for key, count in after.items() if count > before.get(key, 0)]
     ends = ("ACCEPT",) if passed else ("DROP", "REJECT")
-    for one in moved:
-        rule = one.partition(": ")[2]
-        here = not passed or ", table filter" in one
-        if here and rule.startswith("-A ") and ruletext.target_of(rule) in ends:
-            return one
-    for one in moved:
-        if any(f"policy {end} of" in one for end in ends) and (not passed or "of INPUT" in one):
-            return one
+    moved = {
+        key: key.partition(": ")[2]
+        for key, count in after.items()
+        if count > before.get(key, 0) and (not passed or ", table filter: " in key)
+    }
+    for key, rule in moved.items():
+        if rule.startswith("-A ") and ruletext.target_of(rule) in ends:
+            return key
+    policies = tuple(f"the policy {end} of {'INPUT' if passed else ''}" for end in ends)
+    for key, rule in moved.items():
+        if rule.startswith(policies):
+            return key
     return (
         "no rule of iptables" if passed else "no rule of iptables: a native nft table, or routing"
     )
