@@ -63,7 +63,8 @@ def test_the_status_of_what_failed_stays(geofence, kernel):
 
 @pytest.mark.parametrize("arguments", [["--json", "status"], ["status", "--json"], ["--json"]])
 def test_json_may_stand_before_the_verb_and_after_it(geofence, kernel, arguments):
-    assert geofence(*arguments).document == {"schema": 1, "ok": True, "exit": 0, "fences": []}
+    expected = {"schema": 1, "ok": True, "exit": 0, "fences": [], "pending": None}
+    assert geofence(*arguments).document == expected
 
 
 def test_what_is_no_ascii_is_written_all_the_same(geofence, tmp_path, kernel):

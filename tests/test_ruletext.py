@@ -342,7 +342,8 @@ def test_real_rules_are_read_alike_with_counters_and_without(host, variant):
         for table in ("raw", "nat", "filter"):
             found = ruletext.read(plain, table)
             assert found == ruletext.read(counted, table)
-            assert found == ruletext.read(text, table)
+            if f"*{table}" in text:  # a legacy table stays once it was looked at
+                assert found == ruletext.read(text, table)
     assert ruletext.foreign_jumps(rulesets.filter_table(Family.INET, variant), CHAIN) == ()
 
 

@@ -237,7 +237,7 @@ def _strangers(model: Model) -> list[int]:
         for address in (first - 1, last + 1)
         if 0 < address < (1 << model.family.bits) and find(model.members, address) is None
     ]
-    return outside[:2] + outside[-2:]
+    return [*dict.fromkeys(outside[:2] + outside[-2:])]
 
 
 def _edges_of_private(family: Family) -> list[tuple[Address, str]]:

@@ -76,7 +76,8 @@ def decider(before: Mapping[str, int], after: Mapping[str, int], *, passed: bool
     for key, rule in moved.items():
         if rule.startswith("-A ") and ruletext.target_of(rule) in ends:
             return key
-    policies = tuple(f"the policy {end} of {'INPUT' if passed else ''}" for end in ends)
+    hooks = ("INPUT", "FORWARD") if passed else ("",)
+    policies = tuple(f"the policy {end} of {hook}" for end in ends for hook in hooks)
     for key, rule in moved.items():
         if rule.startswith(policies):
             return key
