@@ -28,7 +28,7 @@ def enforce(fence: str, lists: Lists, sets: Sets) -> tuple[bool, tuple[str, ...]
     try:
         for prefixes in wanted:
             stage(fence, prefixes, sets)
-        _swap_all(fence, wanted, sets)
+        swap_all([set_name(fence, one.family) for one in wanted], sets)
     except BaseException:
         clean(fence, sets)
         raise
@@ -62,15 +62,7 @@ def verify(name: str, prefixes: PrefixList, sets: Sets) -> None:
 
 def clean(fence: str, sets: Sets) -> tuple[str, ...]:
     """Destroy staging sets, also those of a run that was killed; what stays is a warning."""
-    warnings = []
-    for family in Family:
-        staging = staging_name(set_name(fence, family))
-        try:
-            if sets.header(staging):
-                sets.destroy(staging)
-        except GeofenceError as error:
-            warnings.append(f"left behind: {error.what}")
-    return tuple(warnings)
+    return discard([set_name(fence, family) for family in Family], sets)
 
 
 def live(fence: str, family: Family, sets: Sets) -> Live:
@@ -134,33 +126,44 @@ def _holds(fence: str, prefixes: PrefixList, sets: Sets) -> bool:
     return found.prefixes == prefixes
 
 
-def _swap_all(fence: str, lists: Sequence[PrefixList], sets: Sets) -> None:
-    done: list[Family] = []
+def swap_all(names: Sequence[str], sets: Sets) -> None:
+    """Put each staging set into its live one's place; if one cannot be, all are as they were."""
+    done: list[str] = []
     try:
-        for prefixes in lists:
-            _bring_in(fence, prefixes.family, sets)
-            done.append(prefixes.family)
+        for name in names:
+            _bring_in(name, sets)
+            done.append(name)
     except BaseException:
-        for family in done:
+        for name in done:
             with contextlib.suppress(GeofenceError):
-                _take_back(fence, family, sets)
+                _take_back(name, sets)
         raise
 
 
-def _bring_in(fence: str, family: Family, sets: Sets) -> None:
+def discard(names: Sequence[str], sets: Sets) -> tuple[str, ...]:
+    """Destroy the staging sets of live ones; what stays is a warning."""
+    warnings = []
+    for staging in map(staging_name, names):
+        try:
+            if sets.header(staging):
+                sets.destroy(staging)
+        except GeofenceError as error:
+            warnings.append(f"left behind: {error.what}")
+    return tuple(warnings)
+
+
+def _bring_in(live: str, sets: Sets) -> None:
     """The one step that packets notice."""
-    live, staging = _names(fence, family)
     if sets.header(live):
-        sets.swap(live, staging)
+        sets.swap(live, staging_name(live))
     else:
-        sets.rename(staging, live)
+        sets.rename(staging_name(live), live)
 
 
-def _take_back(fence: str, family: Family, sets: Sets) -> None:
+def _take_back(live: str, sets: Sets) -> None:
     """Undo ``_bring_in``: the set that was live before is the staging one, or there was none."""
-    live, staging = _names(fence, family)
-    if sets.header(staging):
-        sets.swap(live, staging)
+    if sets.header(staging_name(live)):
+        sets.swap(live, staging_name(live))
     else:
         sets.destroy(live)
 

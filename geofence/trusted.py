@@ -14,8 +14,8 @@ from pathlib import Path
 from geofence import codec
 from geofence.config import require_trusted_owner
 from geofence.disk import Disk, translated
-from geofence.enforce import refuse_foreign
-from geofence.errors import ConfigError, DiskError, GeofenceError, KernelRefused
+from geofence.enforce import discard, refuse_foreign, swap_all
+from geofence.errors import ConfigError, DiskError, KernelRefused
 from geofence.kernel import Sets
 from geofence.model import Address, Family, Prefix, staging_name, trusted_name
 from geofence.prefixes import format_prefix, parse_prefix, parse_trusted, quote, range_of
@@ -127,21 +127,13 @@ def apply(trusted: Trusted, sets: Sets, now: datetime.datetime) -> bool:
     """
     wanted = {family: _valid(trusted[family], now) for family in trusted}
     before = {family: _held_as_far_as_readable(sets, family) for family in wanted}
-    done: list[Family] = []
+    names = [trusted_name(family) for family in wanted]
     try:
         for family, prefixes in wanted.items():
             _stage(family, prefixes, sets, now)
-        for family in wanted:
-            _bring_in(family, sets)
-            done.append(family)
-    except BaseException:
-        for family in done:
-            with contextlib.suppress(GeofenceError):
-                _take_back(family, sets)
-        raise
+        swap_all(names, sets)
     finally:
-        for family in wanted:
-            _clean(family, sets)
+        discard(names, sets)  # one that cannot go does no harm, and goes the next time
     return any(before[family] != tuple(sorted(wanted[family])) for family in wanted)
 
 
@@ -220,29 +212,3 @@ def _stage(
         sets.destroy(staging)
     sets.create(staging, family, len(prefixes), timed=True)
     sets.add(staging, family, tuple(prefixes), [left(until, now) for until in prefixes.values()])
-
-
-def _bring_in(family: Family, sets: Sets) -> None:
-    """The one step that packets notice."""
-    name = trusted_name(family)
-    if sets.header(name):
-        sets.swap(name, staging_name(name))
-    else:
-        sets.rename(staging_name(name), name)
-
-
-def _take_back(family: Family, sets: Sets) -> None:
-    """Undo ``_bring_in``: the set that was live before is the staging one, or there was none."""
-    name = trusted_name(family)
-    if sets.header(staging_name(name)):
-        sets.swap(name, staging_name(name))
-    else:
-        sets.destroy(name)
-
-
-def _clean(family: Family, sets: Sets) -> None:
-    """Let no staging set stay; one that cannot go does no harm, and goes the next time."""
-    staging = staging_name(trusted_name(family))
-    with contextlib.suppress(GeofenceError):
-        if sets.header(staging):
-            sets.destroy(staging)

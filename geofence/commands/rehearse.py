@@ -4,7 +4,7 @@ from geofence import rulereport
 from geofence.context import Context
 from geofence.errors import KernelRefused, UsageError
 from geofence.model import Address
-from geofence.prefixes import parse_address
+from geofence.prefixes import host, parse_address
 from geofence.switch import Request, rehearse
 
 
@@ -22,6 +22,6 @@ def run(context: Context) -> int:
 
 def _address(text: str) -> Address:
     try:
-        return parse_address(text)
+        return host(*parse_address(text))
     except ValueError as error:
         raise UsageError(f"--from-address: {error}") from error
