@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -170,6 +170,26 @@ def _sysv(boot: Boot) -> tuple[Piece, ...]:
     )
     path = PurePosixPath("/", home, "geofence")
     return (File(path=path, content=_shipped("init"), mode=0o755), *blocks, *links)
+
+
+def sysv_gaps(root: Path) -> Iterator[str]:
+    """Say which SysV init scripts load rules without having called geofence for the sets."""
+    home = next((one for one in _INIT if (root / one).is_dir()), _INIT[0])
+    for name in ("iptables", "ip6tables"):
+        try:
+            text = (root / home / name).read_text(errors="replace")
+        except OSError:
+            yield (
+                f"there is no /{home}/{name}: /etc/sysconfig/{name}-config is left out; what loads"
+                f" rules on this host has to call {BOOT} pre-start before, if they name"
+                " geofence's sets"
+            )
+            continue
+        if "-config" not in text:
+            yield (
+                f"/{home}/{name} does not seem to read /etc/sysconfig/{name}-config: let it call"
+                f" {BOOT} pre-start before it loads rules"
+            )
 
 
 def _ufw(_boot: Boot) -> tuple[Piece, ...]:

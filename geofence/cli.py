@@ -14,6 +14,7 @@ from geofence.errors import GeofenceError, UsageError
 from geofence.output import Output
 
 _BUG = 70
+_MOST_CONFIRM_SECONDS = 86_400
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 _EPILOG = """\
@@ -172,13 +173,20 @@ def _update_arguments(update: argparse.ArgumentParser) -> None:
 
 def _switch_arguments(switch: argparse.ArgumentParser) -> None:
     switch.add_argument(
-        "--confirm", type=_number, metavar="SECONDS",
+        "--confirm", type=_seconds, metavar="SECONDS",
         help="bring the old rules back after so many seconds, unless: geofence confirm",
     )  # fmt: skip
     switch.add_argument(
         "--without-rehearsal", action="store_true",
         help="apply the rules although nothing has proved them",
     )  # fmt: skip
+
+
+def _seconds(text: str) -> int:
+    seconds = _number(text)
+    if seconds > _MOST_CONFIRM_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text} is more than a day")
+    return seconds
 
 
 def _number(text: str) -> int:

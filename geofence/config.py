@@ -1,10 +1,12 @@
 """Read geofence.toml into a Config, whole or not at all."""
 
 import dataclasses
+import enum
 import os
 import re
 import stat
 import tomllib
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +22,11 @@ _CURE = "nothing was changed; mend the file and run again"
 _FENCE_NAME = re.compile(r"[A-Z][A-Z0-9-]{0,10}", re.ASCII)  # set names end at 31 bytes
 _COUNTRY = re.compile(r"[A-Za-z]{2}", re.ASCII)
 _CHAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,27}", re.ASCII)  # iptables(8)
+_NO_TARGETS = {
+    "DROP", "REJECT", "RETURN", "LOG", "QUEUE", "NFQUEUE", "INPUT", "FORWARD", "OUTPUT",
+    "PREROUTING", "POSTROUTING",
+}  # fmt: skip
+_OWN_CHAIN = re.compile(r"ALLOW-[A-Z][A-Z0-9-]*-INPUT", re.ASCII)
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}\+?", re.ASCII)  # + at the end: any that begin so
 _ALIASES = {"UK": "GB"}  # the registries write GB, ISO 3166-1
 
@@ -186,8 +193,20 @@ def _convert(table: Any, kind: type[T], where: str) -> T:
         return codec.convert(table, kind)
     except ValueError as error:
         what, _, place = str(error).partition(" - at `$")
+        if what.startswith("Invalid enum value"):
+            what += f"; known: {', '.join(_choices(kind, place))}"
         path = f"{where}{place.removesuffix('`')}".removeprefix(".")
         raise ValueError(f"{path}: {what}") from None
+
+
+def _choices(kind: Any, place: str) -> list[str]:
+    """Give the values that the key at a place may have."""
+    key = re.sub(r"\[.*|`", "", place).rpartition(".")[2]
+    known = typing.get_type_hints(kind)[key]
+    for one in (known, *typing.get_args(known)):
+        if isinstance(one, type) and issubclass(one, enum.StrEnum):
+            return [repr(str(choice)) for choice in one]
+    return []
 
 
 def _fence(name: str, table: _FenceTable, file: _File, tables: Mapping[str, Any]) -> Fence:
@@ -236,6 +255,11 @@ def _require_rules(where: str, table: _FenceTable) -> None:
         raise ValueError(
             f"{where}.target: style allow needs the name of the chain that its members go to,"
             f" and {table.target!r} is none"
+        )
+    if not gate and (table.target in _NO_TARGETS or _OWN_CHAIN.fullmatch(table.target)):
+        raise ValueError(
+            f"{where}.target: {table.target} cannot let members in: name a chain of yours that"
+            " accepts, or ACCEPT"
         )
     if table.position < 1:
         raise ValueError(f"{where}.position: {table.position} is out of range; the first rule is 1")

@@ -84,12 +84,17 @@ def refuse_if_waiting(state: Path, disk: Disk) -> None:
     """Raise Busy while a change waits; finish one that nobody watches. The lock is held."""
     _finish(state, disk)
     if change := pending.read(state):
-        raise Busy(
-            f"a change of {' '.join(change.fences)} waits to be confirmed,"
-            f" for {_seconds(change)} s yet",
-            still="the new rules are in force until then",
-            cure="geofence confirm, or geofence disable",
-        )
+        raise busy(change)
+
+
+def busy(change: Pending) -> Busy:
+    """Say that a change waits."""
+    return Busy(
+        f"a change of {' '.join(change.fences)} waits to be confirmed,"
+        f" for {_seconds(change)} s yet",
+        still="the new rules are in force until then",
+        cure="geofence confirm, or geofence disable",
+    )
 
 
 @contextlib.contextmanager
@@ -152,7 +157,15 @@ def _finish(state: Path, disk: Disk) -> Answer:
             raise
         return Answer(confirmed=False, fences=change.fences)
     if change := pending.read(state, CONFIRMED):
-        pending.record(change, state, disk)
+        try:
+            pending.record(change, state, disk)
+        except GeofenceError as error:
+            error.still = (
+                "the new rules are confirmed and stay, but it is not stored that they are enabled:"
+                " a reboot would not bring them back"
+            )
+            error.cure = f"{error.cure}; then run geofence confirm again"
+            raise
         return Answer(confirmed=True, fences=change.fences)
     return Answer(confirmed=False)
 

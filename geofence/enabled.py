@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geofence import codec, ruletext, whole
+from geofence import codec, rules, ruletext, whole
 from geofence.disk import Disk
 from geofence.errors import GeofenceError
 from geofence.kernel import iptables
@@ -103,15 +103,33 @@ def read(fence: str, state: Path) -> Record | None:
 
 
 def goals(fence: str, state: Path) -> tuple[Goal, ...]:
-    """Say what the tables hold while a fence is enabled; nothing of a file that is damaged."""
-    found = []
-    for family in iptables.families():
+    """Say what the tables hold while a fence is enabled.
+
+    A file of rules that is damaged is made anew from the record, where that is sound.
+    """
+    found: dict[Family, Goal] = {}
+    record = read(fence, state)
+    if record:
+        tables = [Iptables(family, variant) for family, variant in record.variants.items()]
+        again = record.fence_as_enabled(Fence(name=fence, countries=()))
+        found = {goal.rules.family: goal for goal in rules.wanted(again, tables, trusting=True)}
+    for family in Family:
         for variant in Variant:
-            name = f"{family}.{variant}.rules"
-            if text := whole.content(state / fence / _HOME, name):
+            if text := whole.content(state / fence / _HOME, f"{family}.{variant}.rules"):
                 own = ruletext.loaded(text.decode(), chain_name(fence))
-                found.append(Goal(Iptables(family, variant), own))
-    return tuple(found)
+                found[family] = Goal(Iptables(family, variant), own)
+    return tuple(found[family] for family in iptables.families() if family in found)
+
+
+def damaged(state: Path) -> dict[str, str]:
+    """Name the fences whose record of being enabled is damaged, and say what is wrong."""
+    with contextlib.suppress(OSError):
+        return {
+            home.parent.name: wrong
+            for home in sorted(state.glob(f"*/{_HOME}"))
+            if (wrong := whole.damage(home))
+        }
+    return {}
 
 
 def all_of(state: Path) -> dict[str, Record]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geofence import enabled, locks, rules, ruletext, trusted, trustfiles
-from geofence.enabled import Record
+from geofence.disk import Disk
 from geofence.enforce import enforced
 from geofence.errors import GeofenceError
 from geofence.force import Host, enforce_everything, restore
 from geofence.kernel import Sets
-from geofence.model import Fence, Forward, OnMissing, set_name, trusted_name
+from geofence.letin import refuse_to_shut_out
+from geofence.model import Fence, OnMissing, set_name, trusted_name
+from geofence.rules import Goal
 from geofence.trusted import Trusted
 
 _DOCKER_USER = "*filter\n:DOCKER-USER - [0:0]\nCOMMIT\n"
@@ -54,18 +56,19 @@ def start(fences: Sequence[Fence], host: Host, trust: Callable[[], Trusted]) -> 
     """Put the rules of enabled fences back where they are not, and the sets that they name."""
     state = host.store.directory
     done = Done(failures=_damaged(state))
-    records = enabled.all_of(state)
+    names = _enabled(state)
     with host.open_sets() as sets:
-        absent = [line for record in records.values() for line in _absent(record, sets)]
+        absent = [line for name in names for line in _absent(name, state, sets)]
     if absent:
         done += pre_start(fences, host, trust)
-    for record in records.values():
+    for name in names:
         try:
             with locks.writer(host.store.prepare()):
-                _make_docker_user(record, state)
-                rules.reach(enabled.goals(record.fence, state))
+                goals = enabled.goals(name, state)
+                _make_docker_user(goals)
+                rules.reach(goals)
         except GeofenceError as error:
-            done += Done(failures=(f"{record.fence}: {error.what}",))
+            done += Done(failures=(f"{name}: {error.what}",))
     return done
 
 
@@ -74,14 +77,13 @@ def status(host: Host) -> Done:
     state = host.store.directory
     done = Done(failures=_damaged(state))
     with host.open_sets() as sets:
-        for record in enabled.all_of(state).values():
-            done += Done(failures=tuple(_absent(record, sets)))
-            goals = enabled.goals(record.fence, state)
+        for name in _enabled(state):
+            done += Done(failures=tuple(_absent(name, state, sets)))
             done += Done(
                 failures=tuple(
-                    f"{record.fence}: {goal.rules}: the chain or its jump is not there, or not as"
+                    f"{name}: {goal.rules}: the chain or its jump is not there, or not as"
                     " it was enabled"
-                    for goal in goals
+                    for goal in enabled.goals(name, state)
                     if not rules.in_place(goal)
                 )
             )
@@ -100,7 +102,10 @@ def trust_again(host: Host, trust: Callable[[], Trusted]) -> tuple[str, ...]:
     if any(wanted.values()) or (state / "trusted").exists() or enabled.all_of(state):
         try:
             with host.open_sets() as sets, locks.writer(host.store.prepare()):
+                refuse_to_shut_out(wanted, host, sets)
                 trusted.apply(wanted, sets, host.now())
+                if not complaints:  # the files of the sh hook may be what is damaged
+                    trustfiles.remember(wanted, state, Disk())
         except GeofenceError as error:
             complaints.append(error.what)
     return tuple(complaints)
@@ -130,30 +135,32 @@ def _opened(fence: str, host: Host) -> bool:
     return True
 
 
-def _make_docker_user(record: Record, state: Path) -> None:
+def _enabled(state: Path) -> tuple[str, ...]:
+    """Name the fences that are enabled, though their record be damaged."""
+    return tuple(sorted({*enabled.all_of(state), *enabled.damaged(state)}))
+
+
+def _make_docker_user(goals: Sequence[Goal]) -> None:
     """Make Docker's chain where Docker has not started yet; it takes one that is there."""
-    if record.forward is not Forward.DOCKER_USER:
-        return
-    for goal in enabled.goals(record.fence, state):
+    for goal in goals:
+        if not any(jump.chain == "DOCKER-USER" for jump in goal.own.jumps):
+            continue
         if "DOCKER-USER" not in ruletext.read(goal.rules.save()).rules:
             goal.rules.restore(_DOCKER_USER)
 
 
-def _absent(record: Record, sets: Sets) -> list[str]:
+def _absent(fence: str, state: Path, sets: Sets) -> list[str]:
+    """Name the sets that an enabled fence's rules ask for, and that are not there."""
     names = [
         name
-        for family in record.variants
-        for name in (set_name(record.fence, family), trusted_name(family))
+        for goal in enabled.goals(fence, state)
+        for name in (set_name(fence, goal.rules.family), trusted_name(goal.rules.family))
     ]
-    return [
-        f"{record.fence}: the set {name} is not there" for name in names if not sets.header(name)
-    ]
+    return [f"{fence}: the set {name} is not there" for name in names if not sets.header(name)]
 
 
 def _damaged(state: Path) -> tuple[str, ...]:
-    """Name the fences whose record of being enabled cannot be read."""
     return tuple(
-        f"{home.parent.name}: the record of its being enabled is damaged: geofence enable"
-        for home in sorted(state.glob("*/enabled"))
-        if enabled.read(home.parent.name, state) is None
+        f"{fence}: the record of its being enabled is damaged ({wrong}): geofence enable"
+        for fence, wrong in enabled.damaged(state).items()
     )

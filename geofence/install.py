@@ -7,17 +7,19 @@ since is kept.
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from geofence import codec
 from geofence.bootfiles import Block, Boot, File, Kind, Link, Piece, below, marked, parted, script
 from geofence.disk import Disk, refusals
+from geofence.errors import GeofenceError
 
 _SCHEMA = 1
 _DIRECTORY_MODE = 0o755
 _EXECUTABLE = 0o111
+_FIRST_LINE = "#!/bin/sh\n"
 _KEPT = "somebody else's, or changed since: kept"
 _SAVED = ("etc/iptables/rules.v4", "etc/iptables/rules.v6", "etc/sysconfig/iptables",
           "etc/sysconfig/ip6tables")  # fmt: skip
@@ -31,6 +33,7 @@ class Put:
     kind: str  # file, block, link
     digest: str  # of the file or the block; a link's target
     made: bool = True  # whether the file was made for a block
+    first_line: bool = False  # whether it was given one that says which shell runs it
     mode: int | None = None  # of a file that a block had to be made executable for
 
 
@@ -63,18 +66,19 @@ def plan(boot: Boot, kinds: Sequence[Kind], record: Record, disk: Disk) -> tuple
 
 def install(steps: Iterable[Step], root: Path, state: Path, record: Record, disk: Disk) -> bool:
     """Do the steps; tell whether there was anything to do. Each is remembered before it is done."""
-    changed = False
-    for step in steps:
-        if step.put is None:
-            continue
-        made = _missing_directories(below(root, PurePosixPath(step.path)).parent, root)
-        record = _with(record, step.put, made)
-        _write(record, state, disk)
-        if step.act:
-            _make(made, root)
-            step.act()
-            changed = True
-    return changed
+    done: list[str] = []
+    with _told(done, "is in place", "geofence install does the rest; or: geofence uninstall"):
+        for step in steps:
+            if step.put is None:
+                continue
+            made = _missing_directories(below(root, PurePosixPath(step.path)).parent, root)
+            record = _with(record, step.put, made)
+            _write(record, state, disk)
+            if step.act:
+                _make(made, root)
+                step.act()
+                done.append(step.path)
+    return bool(done)
 
 
 def removal(root: Path, record: Record, disk: Disk) -> tuple[Step, ...]:
@@ -84,9 +88,12 @@ def removal(root: Path, record: Record, disk: Disk) -> tuple[Step, ...]:
 
 def uninstall(steps: Iterable[Step], root: Path, state: Path, record: Record, disk: Disk) -> None:
     """Do the steps of a removal, and forget what is gone."""
-    for step in steps:
-        if step.act:
-            step.act()
+    done: list[str] = []
+    with _told(done, "is taken away", "geofence uninstall does the rest"):
+        for step in steps:
+            if step.act:
+                step.act()
+                done.append(step.path)
     for directory in reversed(record.directories):
         with contextlib.suppress(OSError):  # somebody else's files may be in it
             below(root, PurePosixPath(directory)).rmdir()
@@ -102,6 +109,16 @@ def read(state: Path) -> Record:
     return found if found.schema == _SCHEMA else Record()
 
 
+def is_installed(state: Path) -> bool:
+    """Tell whether anything is installed, whether or not it is still known what."""
+    return os.path.lexists(_path(state))
+
+
+def is_damaged(state: Path) -> bool:
+    """Tell whether it is not known any more what is installed."""
+    return is_installed(state) and not read(state).puts
+
+
 def saved_rules_that_name_sets(root: Path) -> tuple[str, ...]:
     """Name the files of saved rules that cannot be loaded without geofence's sets."""
     found = []
@@ -110,6 +127,18 @@ def saved_rules_that_name_sets(root: Path) -> tuple[str, ...]:
             if b"--match-set geofence-" in (root / name).read_bytes():
                 found.append(f"/{name}")
     return tuple(found)
+
+
+@contextlib.contextmanager
+def _told(done: Sequence[str], state: str, rest: str) -> Iterator[None]:
+    """Let an error on its way out say what was done before it, and what does the rest."""
+    try:
+        yield
+    except GeofenceError as error:
+        error.still = f"{', '.join(done)} {state}" if done else "nothing was changed"
+        if done:
+            error.cure = f"{error.cure}; then {rest}" if error.cure else rest
+        raise
 
 
 def _step(piece: Piece, root: Path, old: Put | None, disk: Disk) -> Step:
@@ -149,19 +178,23 @@ def _block(piece: Block, path: Path, old: Put | None, disk: Disk) -> Step:
     wanted = marked(piece)
     mode = path.stat().st_mode & 0o777 if text is not None else None
     runs = not piece.executable or bool((mode or 0) & _EXECUTABLE)
+    bare = bool(piece.shebang) and not (text or "").startswith("#!")
     put = Put(
         path=name,
         kind="block",
         digest=_digest(wanted.encode()),
         made=old.made if old else text is None,
+        first_line=(bare and text is not None) or bool(old and old.first_line),
         mode=old.mode if old else mode if not runs else None,
     )
-    if block == wanted and runs:
+    if block == wanted and runs and not bare:
         return Step(name, "as it should be", put=put)
     if block not in ("", wanted) and (old is None or old.digest != _digest(block.encode())):
         return Step(name, _KEPT, kept=True)
+    if bare:
+        before = f"{piece.shebang}{before}"
     if not block:
-        before, after = _cut(text if text is not None else piece.shebang)
+        before, after = _cut(f"{before}{after}")
     chosen = 0o644 if mode is None else mode
     if piece.executable:
         chosen |= 0o100 | chosen >> 2 & 0o011
@@ -189,8 +222,10 @@ def _block_removal(put: Put, path: Path, disk: Disk) -> Step:
     if _digest(block.encode()) != put.digest:
         return Step(put.path, _KEPT, kept=True)
     left = f"{before}{after}"
-    if put.made and not left.removeprefix("#!/bin/sh\n"):
+    if put.made and not left.removeprefix(_FIRST_LINE):
         return Step(put.path, "remove", lambda: disk.remove(path))
+    if put.first_line:
+        left = left.removeprefix(_FIRST_LINE)
     mode = path.stat().st_mode & 0o777 if put.mode is None else put.mode
     return Step(
         put.path,

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from geofence import enabled, locks, ruletext
 from geofence.disk import Disk
 from geofence.enforce import live
-from geofence.errors import GeofenceError, UsageError
+from geofence.errors import GeofenceError, ListRefused, UsageError
 from geofence.force import Host
 from geofence.kernel import Sets, iptables
 from geofence.model import Address, Family, Prefix, chain_name, trusted_name
 from geofence.prefixes import find, format_address, format_prefix, parse_prefix
-from geofence.trusted import Pass, Passes, apply, held, together, trusts, within
+from geofence.trusted import Pass, Passes, Trusted, apply, held, together, trusts, within
 from geofence.trustfiles import remember
 from geofence.unparted import unparted
 
@@ -49,6 +49,7 @@ def let_in(wanted: Pass, door: Door) -> Done:
             return Done(changed=False, configured=True, warnings=warnings)
         others = [one for one in before if one.prefix != wanted.prefix]
         _change(before, (*others, wanted), configured, door, sets)
+    warnings += tuple(_shortened(wanted, before))
     same = any(one.prefix == wanted.prefix and one.until == wanted.until for one in before)
     return Done(changed=not same, warnings=warnings)
 
@@ -66,22 +67,44 @@ def take_back(prefix: str, door: Door) -> Done:
             )
         before = Passes(state, door.disk).read(door.now())
         after = tuple(one for one in before if one.prefix != prefix)
+        refuse_to_shut_out(together(configured, after), door, sets)
         _change(before, after, configured, door, sets)
-        return Done(changed=before != after, warnings=tuple(_shut_out(prefix, door, sets)))
+        return Done(changed=before != after, warnings=tuple(_still_passes(prefix, sets)))
 
 
 def refresh(door: Door) -> bool:
     """Let the kernel's trusted sets follow the configuration, if they are there."""
     state = door.store.prepare()
     with door.open_sets() as sets, locks.writer(state):
+        trusted = together(door.configured(), Passes(state, door.disk).read(door.now()))
         if not any(sets.header(trusted_name(family)) for family in Family):
             return False
-        before = Passes(state, door.disk).read(door.now())
-        trusted = together(door.configured(), before)
+        refuse_to_shut_out(trusted, door, sets)
         with unparted():
             changed = apply(trusted, sets, door.now())
         remember(trusted, state, door.disk)
         return changed
+
+
+def _still_passes(prefix: str, sets: Sets) -> list[str]:
+    """Name a wider prefix that goes on letting in what was taken back."""
+    family, one = parse_prefix(prefix)
+    return [
+        f"{prefix} goes on passing: {format_prefix(family, wider)} is trusted"
+        for wider in held(sets, family)
+        if wider.length < one.length and within((family, wider), (family, one.address))
+    ]
+
+
+def _shortened(wanted: Pass, before: Sequence[Pass]) -> list[str]:
+    """Say so if a prefix would have passed for longer than it will now."""
+    return [
+        f"{wanted.prefix} would have passed"
+        f" {f'until {one.until:%Y-%m-%d %H:%M} UTC' if one.until else 'for good'}, and will no more"
+        for one in before
+        if one.prefix == wanted.prefix and wanted.until
+        if one.until is None or one.until > wanted.until
+    ]
 
 
 def unheeded(family: Family, door: Door) -> list[str]:
@@ -153,19 +176,22 @@ def _asks(rules: iptables.Iptables, fence: str) -> bool:
     return trusted_name(rules.family) in ruletext.sets_named(table)
 
 
-def _shut_out(prefix: str, door: Door, sets: Sets) -> list[str]:
-    """Name those who are here by SSH, passed by this prefix, and would not come in again."""
-    family, gone = parse_prefix(prefix)
-    fences = enabled.all_of(door.store.directory)
-    return [
-        f"{format_address(*peer)} is on this host by SSH, and could not come in again:"
-        f" geofence trust {format_address(*peer)}"
-        for peer in sorted(door.peers())
-        if within((family, gone), peer)
-        and fences
-        and not trusts(sets, peer)
-        and not all(_lets_in(name, peer, sets) for name in fences)
+def refuse_to_shut_out(wanted: Trusted, host: Host, sets: Sets) -> None:
+    """Refuse to trust so few that somebody who is here by SSH could not come in again."""
+    fences = enabled.all_of(host.store.directory)
+    out = [
+        format_address(*peer)
+        for peer in sorted(host.peers())
+        if fences and trusts(sets, peer)
+        if not any(within((peer[0], prefix), peer) for prefix in wanted[peer[0]])
+        if not all(_lets_in(name, peer, sets) for name in fences)
     ]
+    if out:
+        raise ListRefused(
+            f"{', '.join(out)} is on this host by SSH, and could not come in again",
+            still="the trusted addresses stay as they were",
+            cure=f"geofence trust {out[0]}; or end that session first",
+        )
 
 
 def _lets_in(fence: str, peer: Address, sets: Sets) -> bool:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from geofence import enabled
+from geofence import enabled, ruletext
 from geofence.chain import PRIVATE
 from geofence.enforce import live
-from geofence.errors import ConfigError, ListRefused
+from geofence.errors import ConfigError, KernelRefused, ListRefused
+from geofence.force import fallback_fence
 from geofence.kernel import Sets, iptables
+from geofence.kernel.iptables import Rules
 from geofence.model import Address, Family, Fence, Private, Style, set_name
 from geofence.prefixes import find, format_address, parse_prefix
 from geofence.store import Store
@@ -28,13 +30,30 @@ def refuse_two_gates(fences: Sequence[Fence], state: Path) -> None:
     }
     of_family = ([name for name in gates if family in gates[name]] for family in Family)
     if len(names := max(of_family, key=len)) > 1:
-        countries = sorted({code for fence in fences for code in fence.countries})
+        countries = sorted(
+            {code for fence in fences for code in fence.countries}
+            | {code for name in names for code in fallback_fence(name).countries}
+        )
         raise ConfigError(
             f"two gates on the same traffic would let nobody in: {' and '.join(sorted(names))}",
             still=UNCHANGED,
             cure=f"make one fence of them: [fence.NAME] countries = {countries}; or choose one:"
             " --fence NAME",
         )
+
+
+def refuse_target(fence: Fence, tables: Sequence[Rules]) -> None:
+    """Refuse style allow whose target is in one of the tables no chain."""
+    if fence.style is not Style.ALLOW or fence.target == "ACCEPT":
+        return
+    for one in tables:
+        if fence.target not in ruletext.read(one.save()).rules:
+            raise KernelRefused(
+                f"{fence.name}: {one} has no chain {fence.target}, which style allow sends"
+                " members to",
+                still=UNCHANGED,
+                cure=f"make it there (:{fence.target} in the saved rules), or mend `target`",
+            )
 
 
 def refuse_empty(fence: Fence, store: Store, sets: Sets) -> None:

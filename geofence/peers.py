@@ -2,18 +2,31 @@
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from geofence.model import Address, Family
 from geofence.prefixes import host, parse_address
 
 _PROC = Path("/proc")
 SSH_PORT = 22
-_ESTABLISHED = "01"  # TCP_ESTABLISHED, as /proc/net/tcp writes it, proc(5)
+_ESTABLISHED, _LISTENING = "01", "0A"  # TCP_ESTABLISHED, TCP_LISTEN in /proc/net/tcp, proc(5)
+_INODE_FIELD = 10
+_SERVERS = ("sshd", "sshd-session", "sshd-auth", "dropbear")
+_PORT = re.compile(r"[1-9]\d{0,4}", re.ASCII)
+_PORTS = 1 << 16
 _CONNECTION_FIELDS = 4  # of SSH_CONNECTION, ssh(1): client, its port, server, its port
 _WORD_DIGITS = 8
+
+
+class Session(NamedTuple):
+    """Where somebody came to by SSH: a port of this host, and which of its addresses."""
+
+    port: int
+    own: Address
 
 
 def ssh_peers() -> frozenset[Address]:
@@ -21,14 +34,22 @@ def ssh_peers() -> frozenset[Address]:
     return frozenset(ssh_sessions())
 
 
-def ssh_sessions() -> dict[Address, int]:
-    """Give who is here by SSH, and the port of this host that each came to.
+def ssh_sessions() -> dict[Address, Session]:
+    """Give who is here by SSH, and where each came to.
 
     From SSH_CONNECTION, also of parent processes (sudo drops it), and from the established
-    connections to the ports named there and to port 22. What cannot be read is left out.
+    connections that an SSH server holds, or that go to port 22 or a port named there. What
+    cannot be read is left out.
     """
     connections = dict(_ssh_connections())
-    return dict(_established({*connections.values(), SSH_PORT})) | connections
+    ports = {session.port for session in connections.values()} | {SSH_PORT}
+    return dict(_tcp(_ESTABLISHED, ports)) | connections
+
+
+def ssh_ports() -> frozenset[int]:
+    """Give the ports at which people come by SSH: those a server listens at, else port 22."""
+    listening = {session.port for _, session in _tcp(_LISTENING, set())}
+    return frozenset(listening or {SSH_PORT})
 
 
 def by_ssh() -> bool:
@@ -36,8 +57,8 @@ def by_ssh() -> bool:
     return any(True for _ in _ssh_connections())
 
 
-def _ssh_connections() -> Iterator[tuple[Address, int]]:
-    """Read SSH_CONNECTION of this process and of those above it: peer, and our port."""
+def _ssh_connections() -> Iterator[tuple[Address, Session]]:
+    """Read SSH_CONNECTION of this process and of those above it."""
     pid = os.getpid()
     seen = set()
     own = os.environ.get("SSH_CONNECTION")
@@ -46,12 +67,19 @@ def _ssh_connections() -> Iterator[tuple[Address, int]]:
             continue
         seen.add(value)
         fields = value.split()
-        if len(fields) != _CONNECTION_FIELDS or not fields[3].isdecimal():
+        if len(fields) != _CONNECTION_FIELDS or not _PORT.fullmatch(fields[3]):
+            continue
+        if int(fields[3]) >= _PORTS:
             continue
         try:
-            yield host(*parse_address(fields[0].partition("%")[0])), int(fields[3])
+            peer, here = (_unscoped(field) for field in (fields[0], fields[2]))
         except ValueError:
             continue
+        yield peer, Session(int(fields[3]), here)
+
+
+def _unscoped(text: str) -> Address:
+    return host(*parse_address(text.partition("%")[0]))
 
 
 def _parents_values(pid: int) -> Iterator[str]:
@@ -72,18 +100,31 @@ def _parents_values(pid: int) -> Iterator[str]:
                 yield value.decode("ascii", "replace")
 
 
-def _established(ports: set[int]) -> Iterator[tuple[Address, int]]:
-    """Read the peers of established TCP connections to our ports, and the port of each."""
+def _tcp(wanted: str, ports: set[int]) -> Iterator[tuple[Address, Session]]:
+    """Read the TCP sockets in a state that are of our ports, or that an SSH server holds."""
+    servers = _sockets_of_servers()
     for name in ("tcp", "tcp6"):
         try:
             lines = (_PROC / "net" / name).read_text().splitlines()[1:]
         except OSError:
             continue
         for line in lines:
-            _, local, remote, state, *_ = line.split()
-            port = int(local.rpartition(":")[2], 16)
-            if state == _ESTABLISHED and port in ports:
-                yield host(*_proc_address(remote.rpartition(":")[0])), port
+            _, local, remote, state, *_, inode = line.split()[:_INODE_FIELD]
+            own, _, port = local.rpartition(":")
+            if state == wanted and (int(port, 16) in ports or inode in servers):
+                peer = host(*_proc_address(remote.rpartition(":")[0]))
+                yield peer, Session(int(port, 16), host(*_proc_address(own)))
+
+
+def _sockets_of_servers() -> frozenset[str]:
+    """Give the inodes of the sockets that SSH servers hold, whatever their port."""
+    found = set()
+    for process in _PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if (process / "comm").read_text().strip() in _SERVERS:
+                links = (descriptor.readlink() for descriptor in (process / "fd").iterdir())
+                found |= {str(one)[8:-1] for one in links if str(one).startswith("socket:[")}
+    return frozenset(found)
 
 
 def _proc_address(digits: str) -> Address:

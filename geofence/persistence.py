@@ -5,8 +5,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from geofence import bootfiles, enabled
+from geofence import bootfiles, enabled, install
 from geofence.bootfiles import Boot
+from geofence.disk import Disk
 
 _INSTALL = "geofence install"
 
@@ -31,7 +32,7 @@ def brings_back(root: Path, state: Path, fences: Collection[str]) -> Persistence
             back=False, cure="geofence confirm, where a change waits for it; else geofence enable"
         )
     if not (_hook_is_there(root, state) and all(_has_a_list(state / fence) for fence in fences)):
-        return Persistence(back=False, cure=_INSTALL)
+        return Persistence(back=False, cure=_cure(root, state))
     boot = Boot(root=root, state=bootfiles.as_seen(root, state), geofence="")
     by = [
         kind.name
@@ -41,8 +42,16 @@ def brings_back(root: Path, state: Path, fences: Collection[str]) -> Persistence
         and all(bootfiles.in_place(piece, root) for piece in kind.pieces(boot))
     ]
     if not by:
-        return Persistence(back=False, cure=_INSTALL)
+        return Persistence(back=False, cure=_cure(root, state))
     return Persistence(back=True, by=" and ".join(by))
+
+
+def _cure(root: Path, state: Path) -> str:
+    """Give what makes it so: install keeps what somebody has changed, which has to go first."""
+    boot = Boot(root=root, state=bootfiles.as_seen(root, state), geofence="")
+    steps = install.plan(boot, bootfiles.fitting(root), install.read(state), Disk())
+    changed = " ".join(step.path for step in steps if step.kept)
+    return f"remove {changed}, which was changed; then: {_INSTALL}" if changed else _INSTALL
 
 
 def _hook_is_there(root: Path, state: Path) -> bool:

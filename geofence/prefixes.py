@@ -14,6 +14,7 @@ _INET = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3})/(0|[1-9]\d?)", re.ASCII)
 # An IPv6 address may end in dots, for inet_ntop(3) writes ::/80 so.
 _INET6 = re.compile(r"([0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,44})/(0|[1-9]\d{0,2})", re.ASCII)
 _QUOTED_CHARACTERS = 80
+_SHORTEST_TRUSTED = {Family.INET: 8, Family.INET6: 16}  # 10.0.0.0/8 may be somebody's own
 _IPV4_MAPPED = 0xFFFF  # ::ffff:0:0/96, RFC 4291, 2.5.5.2
 
 
@@ -60,8 +61,9 @@ def parse_trusted(text: str) -> tuple[Family, Prefix]:
     else:
         family, address = host(*parse_address(text))
         prefix = Prefix(address, family.bits)
-    if not prefix.length:
-        raise ValueError(f"{quote(text)} would trust everybody")
+    if prefix.length < _SHORTEST_TRUSTED[family]:
+        shortest = _SHORTEST_TRUSTED[family]
+        raise ValueError(f"{quote(text)} would trust half the world: at least /{shortest}")
     return family, prefix
 
 

@@ -1,7 +1,7 @@
 """Switch fences on and off: check, rehearse, apply to both families or neither, record."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,8 +27,9 @@ from geofence.kernel import Sets, iptables
 from geofence.kernel.iptables import Iptables
 from geofence.kernel.namespace import NoNamespace
 from geofence.model import Address, Family, Fence, Lists, chain_name
-from geofence.peers import SSH_PORT, ssh_sessions
+from geofence.peers import ssh_ports, ssh_sessions
 from geofence.rehearsal import Play, Report
+from geofence.rehearsal.corpus import Way
 from geofence.rules import Goal
 from geofence.trusted import Trusted
 from geofence.unparted import unparted
@@ -83,7 +84,7 @@ def enable(request: Request, host: Firewall) -> Switched:
     On any error both families' rules are as they were.
     """
     state = host.store.prepare()
-    with host.open_sets() as sets, locks.writer(state):
+    with _as_they_were(), host.open_sets() as sets, locks.writer(state):
         confirm.refuse_if_waiting(state, host.disk)
         return _enable(request, host, sets, _chosen(request.fences))
 
@@ -91,7 +92,7 @@ def enable(request: Request, host: Firewall) -> Switched:
 def mend(request: Request, host: Firewall) -> Switched:
     """Put back what another tool took away of enabled fences: their sets, chain and jumps."""
     state = host.store.prepare()
-    with host.open_sets() as sets, locks.writer(state):
+    with _as_they_were(), host.open_sets() as sets, locks.writer(state):
         confirm.refuse_if_waiting(state, host.disk)
         mended = [repair(fence.name, host.store, sets) for fence in request.fences]
         drift = [line for one in mended for line in (*one.warnings, *one.drift)]
@@ -107,10 +108,10 @@ def disable(fences: Sequence[str], host: Firewall) -> Switched:
         goals = [goal for fence in fences for goal in rules.nothing_of(fence, tables)]
         changed = rules.reach(goals)
         for fence in fences:
-            enabled.forget(fence, state, host.disk)
+            _forget(fence, state, host.disk)
     return Switched(
         changed=bool(changed),
-        tables=tuple(str(goal.rules) for goal in changed),
+        tables=tuple(dict.fromkeys(str(goal.rules) for goal in changed)),
         warnings=tuple(_kept(fences, tables)),
     )
 
@@ -118,22 +119,34 @@ def disable(fences: Sequence[str], host: Firewall) -> Switched:
 def rehearse(request: Request, host: Firewall, addresses: Sequence[Address]) -> Report:
     """Rehearse what ``enable`` would do, and change nothing; the addresses must get in too."""
     with host.open_sets() as sets, locks.writer(host.store.prepare()):
-        for fence in request.fences:
-            lockout.refuse_empty(fence, host.store, sets)
-        plan = _plan(request.fences, _chosen(request.fences), host.trusted())
+        plan = _allowed(request, host, sets, _chosen(request.fences))
         return _rehearsed(plan, host, sets, addresses)
 
 
-def _enable(request: Request, host: Firewall, sets: Sets, tables: tuple[Iptables, ...]) -> Switched:
-    everywhere = iptables.everywhere()
-    owners.refuse(everywhere, iptables.native_tables())
-    lockout.refuse_two_gates(request.fences, host.store.directory)
-    plan, peers = _plan(request.fences, tables, host.trusted()), host.peers()
-    for fence in request.fences:
-        lockout.refuse_empty(fence, host.store, sets)
-        lockout.refuse_to_lock_out(
-            fence, peers, plan.trusted, sets, rehearsed=not request.without_rehearsal
+@contextlib.contextmanager
+def _as_they_were() -> Iterator[None]:
+    """Let an error on its way out say what is in force, if it does not."""
+    try:
+        yield
+    except GeofenceError as error:
+        error.still = error.still or "the rules are as they were"
+        raise
+
+
+def _forget(fence: str, state: Path, disk: Disk) -> None:
+    try:
+        enabled.forget(fence, state, disk)
+    except GeofenceError as error:
+        error.still = (
+            f"the rules of {fence} are out, but it is still stored as enabled: a reboot brings"
+            " them back"
         )
+        error.cure = f"{error.cure}; then run geofence disable again"
+        raise
+
+
+def _enable(request: Request, host: Firewall, sets: Sets, tables: tuple[Iptables, ...]) -> Switched:
+    plan = _allowed(request, host, sets, tables)
     report = None if request.without_rehearsal else _rehearsed(plan, host, sets)
     if report:
         rehearsal.refuse(report)
@@ -147,6 +160,20 @@ def _enable(request: Request, host: Firewall, sets: Sets, tables: tuple[Iptables
         confirm_seconds=request.confirm_seconds if changed else None,
         warnings=(*_warnings(plan), *warnings),
     )
+
+
+def _allowed(request: Request, host: Firewall, sets: Sets, tables: tuple[Iptables, ...]) -> _Plan:
+    """Say what the tables are to hold, and refuse what is known to be wrong before any packet."""
+    owners.refuse(iptables.everywhere(), iptables.native_tables())
+    lockout.refuse_two_gates(request.fences, host.store.directory)
+    plan, peers = _plan(request.fences, tables, host.trusted()), host.peers()
+    for fence in request.fences:
+        lockout.refuse_target(fence, tables)
+        lockout.refuse_empty(fence, host.store, sets)
+        lockout.refuse_to_lock_out(
+            fence, peers, plan.trusted, sets, rehearsed=not request.without_rehearsal
+        )
+    return plan
 
 
 def _plan(fences: tuple[Fence, ...], tables: tuple[Iptables, ...], wanted: Trusted) -> _Plan:
@@ -224,15 +251,19 @@ def _rehearsed(
     plan: _Plan, host: Firewall, sets: Sets, addresses: Sequence[Address] = ()
 ) -> Report:
     """Rehearse a plan. Raises ListRefused where no rehearsal can be made."""
-    came_to = ssh_sessions()
-    owners = {one: came_to.get(one, SSH_PORT) for one in (*sorted(host.peers()), *addresses)}
+    came_to, ports = ssh_sessions(), ssh_ports()
+    anywhere = Way(port=min(ports))
+    owners = {
+        one: Way(port=there.port, own=there.own) if (there := came_to.get(one)) else anywhere
+        for one in (*sorted(host.peers()), *addresses)
+    }
     play = Play(
         fences=plan.fences,
         goals=plan.goals,
         lists={fence.name: _meant(fence, host, sets) for fence in plan.fences},
         trusted={family: tuple(prefixes) for family, prefixes in plan.trusted.items()},
-        owners={one: port for one, port in owners.items() if not lockout.is_loopback(one)},
-        ssh_ports=sorted({*owners.values(), SSH_PORT}),
+        owners={one: way for one, way in owners.items() if not lockout.is_loopback(one)},
+        ssh_ports=sorted({*ports, *(way.port for way in owners.values())}),
         trusting=any(plan.trusted.values()),
     )
     try:
@@ -271,8 +302,8 @@ def _warnings(plan: _Plan) -> list[str]:
             for jump in goal.own.jumps
         ):
             said.append(
-                "there is no chain DOCKER-USER yet: FORWARD has the jump, and Docker puts its own"
-                " rules before it when it starts; then run: geofence repair"
+                "a family has no chain DOCKER-USER: there FORWARD has the jump, and if Docker makes"
+                " one it puts its own rules before it; then run: geofence repair"
             )
         for one in plan.tables:
             jumps = ruletext.foreign_jumps(ruletext.read(one.save()), chain_name(fence.name))

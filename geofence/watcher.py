@@ -126,6 +126,8 @@ def _close_all_but(kept: int) -> None:
 
 def _undecided(change: Pending, state: Path) -> bool:
     """Tell whether a change still waits, or is being taken back by who may not get to the end."""
+    if not state.is_dir():
+        return True  # whoever took the state away has not said that the new rules shall stay
     try:
         return pending.in_hand(state) == change
     except GeofenceError:

@@ -58,10 +58,19 @@ def drop(home: Path, disk: Disk) -> None:
 def content(home: Path, name: str) -> bytes | None:
     """Read one of the files; None unless every byte of it is as it was written."""
     found = _bytes(home / name)
-    lines = (_bytes(home / SUMS) or b"").decode("ascii", "replace").splitlines()
-    if found is None or f"{sha256(found)}  {name}" not in lines:
+    if found is None or f"{sha256(found)}  {name}" not in _lines(home):
         return None
     return found
+
+
+def damage(home: Path) -> str:
+    """Tell what is wrong with the files; nothing, if all are there, and as they were written."""
+    listed = [line.split()[-1] for line in _lines(home)]
+    there = {path.name for path in home.iterdir()} if home.is_dir() else set()
+    if there != {*listed, SUMS}:
+        return f"{home} does not hold the files that its {SUMS} names"
+    wrong = [name for name in listed if content(home, name) is None]
+    return f"{home / wrong[0]} does not match its digest" if wrong else ""
 
 
 def _sweep(home: Path, disk: Disk, keep: Path | None = None) -> None:
@@ -70,6 +79,11 @@ def _sweep(home: Path, disk: Disk, keep: Path | None = None) -> None:
         for old in home.parent.glob(f"{home.name}-" + "[0-9a-f]" * _SUM_DIGITS):
             if old != keep:
                 disk.remove(old)
+
+
+def _lines(home: Path) -> list[str]:
+    lines = (_bytes(home / SUMS) or b"").decode("ascii", "replace").splitlines()
+    return [line for line in lines if line]
 
 
 def _bytes(path: Path) -> bytes | None:

@@ -136,7 +136,38 @@ WRONG = {
     "second-fence": (f"{JP}[fence.KR]\ncountries = 3\n",
                      "4: fence.KR.countries: Expected `array`, got `int`"),
     "unknown-family": (f'{JP}families = ["inet7"]\n',
-                       "3: fence.JP.families[0]: Invalid enum value 'inet7'"),
+                       "3: fence.JP.families[0]: Invalid enum value 'inet7'; known: 'inet',"
+                       " 'inet6'"),
+    "unknown-style": (f'{JP}style = "Gate"\n',
+                      "3: fence.JP.style: Invalid enum value 'Gate'; known: 'gate', 'allow'"),
+    "unknown-on-missing": ('on_missing = "shut"\n',
+                           "1: on_missing: Invalid enum value 'shut'; known: 'bundled',"
+                           " 'trusted-only', 'open'"),
+    "own-on-missing": (f'{JP}on_missing = "shut"\n',
+                       "3: fence.JP.on_missing: Invalid enum value 'shut'; known: 'bundled',"
+                       " 'trusted-only', 'open'"),
+    "gate-with-target": (f'{JP}target = "X"\n',
+                         "3: fence.JP.target: only style allow has a target"),
+    "allow-without-target": (f'{JP}style = "allow"\n',
+                             "1: fence.JP.target: style allow needs the name of the chain that its"
+                             " members go to, and '' is none"),
+    **{
+        f"allow-to-{target}": (
+            f'{JP}style = "allow"\ntarget = "{target}"\n',
+            f"4: fence.JP.target: {target} cannot let members in: name a chain of yours that"
+            " accepts, or ACCEPT",
+        )
+        for target in ("DROP", "RETURN", "INPUT", "ALLOW-JP-INPUT")
+    },
+    "position": (f"{JP}position = 0\n",
+                 "3: fence.JP.position: 0 is out of range; the first rule is 1"),
+    "forward-inside": (f'{JP}forward = "FORWARD"\n',
+                       '1: fence.JP.outside: name the outside interface, as in ["eth0"]'),
+    "outside-alone": (f'{JP}outside = ["eth0"]\n',
+                      "3: fence.JP.outside: is about forwarded traffic, and forward is not set"),
+    "trusted": ('trusted = ["203.0.113.7/24"]\n', "1: trusted: '203.0.113.7/24' has host bits set"),
+    "trusts-half-the-world": ('trusted = ["0.0.0.0/1"]\n',
+                              "1: trusted: '0.0.0.0/1' would trust half the world: at least /8"),
     "text-for-number": ('\n[judge]\n\nmax_removed_percent = "15"\n',
                         "4: judge.max_removed_percent: Expected `float`, got `str`"),
     "own-judge": (f'{JP}[fence.JP.judge]\nmax_removed_percent = "15"\n',

@@ -1,6 +1,7 @@
 """What defeats a fence is found, and its cure cures it; a sound host has nothing to hear."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -58,7 +59,9 @@ class Host:
 
     def findings(self):
         answer = self("doctor", "--root", self.root, "--json")
-        assert answer.status == (1 if answer.document["findings"] else 0)
+        assert answer.status == (1 if answer.document.get("findings") else 0), (
+            answer.out + answer.err
+        )
         return {one["id"]: one for one in answer.document["findings"]}
 
     def ids(self):
@@ -360,7 +363,7 @@ def test_a_jump_that_was_asked_for_behind_such_a_rule_is_found(bare):
 
 
 def test_a_chain_that_is_not_known_to_be_enabled_is_found(modern):
-    shutil.rmtree(modern.state / "LI/enabled")
+    (modern.state / "LI/enabled").unlink()
     assert modern.ids() == {"not-recorded"}
     modern.enable()
     assert modern.ids() == set()
@@ -680,6 +683,159 @@ def test_a_change_that_waits_is_found(bare):
     bare.does("confirm")
     bare.does("install", "--root", bare.root)
     assert bare.ids() == set()
+
+
+@pytest.mark.parametrize("boot", ["another", "this"])
+def test_a_change_that_should_have_been_taken_back_is_found(bare, boot):
+    bare.does("enable", "--without-rehearsal", "--confirm", "600")
+    change = json.loads((bare.state / "pending.json").read_text())
+    changed = {"boot": "another"} if boot == "another" else {"deadline": 1.0}
+    (bare.state / "pending.json").write_text(json.dumps({**change, **changed}))
+    finding = bare.findings()["overdue"]
+    assert finding["cure"].startswith("geofence restore brings the old rules back; ")
+    bare.does("restore")
+    assert bare.ids() == {"set-unreferenced"}
+
+
+def test_a_change_that_was_confirmed_and_is_not_recorded_is_found(bare):
+    bare.does("enable", "--without-rehearsal", "--confirm", "600")
+    (bare.state / "pending.json").rename(bare.state / "confirmed.json")
+    assert bare.ids() == {"unrecorded"}
+    bare.does("confirm")
+    bare.does("install", "--root", bare.root)
+    assert bare.ids() == set()
+
+
+def test_an_enabled_fence_that_is_not_configured_is_found(modern):
+    text = modern.configuration.read_text()
+    modern.configuration.write_text(text.replace("LI", "AD"))
+    finding = modern.findings()["not-configured"]
+    assert finding["cure"].endswith("or: geofence disable --fence LI")
+    modern.configuration.write_text("")
+    assert modern.ids() == set()
+    modern.configuration.write_text(text.replace("LI", "AD"))
+    modern.does("disable", "--fence", "LI")
+    assert "not-configured" not in modern.ids()
+
+
+# What is stored for the next boot
+
+
+def damaged(path):
+    with path.open("a") as file:
+        file.write("x\n")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda home: damaged(home / "inet.ipset"), id="list"),
+        pytest.param(lambda home: (home / "inet6.passes").unlink(), id="passes"),
+        pytest.param(lambda home: (home / "SHA256SUMS").write_text(""), id="digests"),
+        pytest.param(lambda home: home.unlink(), id="all"),
+    ],
+)
+def test_damaged_trusted_addresses_are_found(damage, modern):
+    modern.configure(head='trusted = ["203.0.113.7"]')
+    modern.repair()
+    assert modern.ids() == set()
+    damage(modern.state / "trusted")
+    assert modern.ids() == {"trusted-not-stored"}
+    modern.does("restore")
+    assert modern.ids() == set()
+
+
+def test_trusted_addresses_that_are_not_those_configured_are_found(modern):
+    modern.does("trust", "203.0.113.8", "--for", "2h")
+    modern.repair()
+    assert modern.ids() == set()
+    before = (modern.state / "trusted").resolve()
+    shutil.copytree(before, modern.root / "before")
+    modern.does("trust", "2001:db8::1")
+    (modern.state / "trusted").unlink()
+    shutil.copytree(modern.root / "before", modern.state / "trusted")
+    finding = modern.findings()["trusted-not-stored"]
+    assert "those of IPv6 are others" in finding["what"]
+    modern.does("restore")
+    assert modern.ids() == set()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda home: damaged(home / "inet.nft.rules"), id="rules"),
+        pytest.param(lambda home: damaged(home / "enabled.json"), id="record"),
+        pytest.param(lambda home: (home / "inet6.nft.rules").unlink(), id="rules-gone"),
+        pytest.param(lambda home: (home / "SHA256SUMS").unlink(), id="digests-gone"),
+        pytest.param(lambda home: (home / "more").touch(), id="one-more"),
+        pytest.param(lambda home: shutil.rmtree(home.resolve()), id="all-gone"),
+    ],
+)
+def test_a_damaged_record_of_an_enabled_fence_is_found(damage, modern):
+    damage(modern.state / "LI/enabled")
+    finding = modern.findings()["record-damaged"]
+    assert (finding["cure"], finding["when"]) == ("geofence enable --fence LI", "reboot")
+    modern.does("enable", "--fence", "LI", "--without-rehearsal")
+    assert modern.ids() == set()
+
+
+def test_a_fence_of_which_nothing_would_be_left_but_nobody_trusted_is_found(modern):
+    modern.configure('on_missing = "trusted-only"')
+    modern.does("install", "--root", modern.root)
+    assert modern.ids() == {"nobody-trusted"}
+    modern.does("trust", "203.0.113.7")
+    modern.repair()
+    assert modern.ids() == set()
+
+
+def test_a_set_that_on_missing_has_emptied_is_filled_by_an_update(modern):
+    modern.configure('on_missing = "trusted-only"')
+    (modern.state / "LI/1/inet.ipset").write_text("create")
+    modern.tables("-F INPUT")
+    modern.tables("-F ALLOW-LI-INPUT")
+    lab.run("ipset", "destroy", SETS[0])
+    lab.run("ipset", "destroy", SETS[1])
+    modern.does("restore")
+    assert modern.findings()["set-empty"]["cure"] == "geofence update"
+    modern.does("update")
+    assert "set-empty" not in modern.ids()
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        pytest.param(lambda state: damaged(state / "LI/bundled/inet.ipset"), "snapshot", id="list"),
+        pytest.param(lambda state: (state / "LI/bundled").unlink(), "snapshot", id="snapshot"),
+        pytest.param(lambda state: (state / "LI/on_missing").unlink(), "on-missing", id="policy"),
+        pytest.param(
+            lambda state: (state / "LI/on_missing").write_text("open\n"), "on-missing", id="another"
+        ),
+        pytest.param(
+            lambda state: (state / "installed.json").write_text("{"),
+            "installed-damaged",
+            id="record",
+        ),
+    ],
+)
+def test_what_install_stored_and_is_not_there_any_more_is_found(damage, found, modern):
+    damage(modern.state)
+    finding = modern.findings()
+    assert set(finding) == {found}
+    assert finding[found]["cure"] == "geofence install"
+    modern.does("install", "--root", modern.root)
+    assert modern.ids() == set()
+
+
+@pytest.mark.parametrize(
+    "path", ["usr/local/lib/geofence/boot", "etc/systemd/system/geofence-boot.service"]
+)
+def test_an_edited_boot_file_goes_before_it_is_installed_again(path, modern):
+    (modern.root / path).write_text("# mine\n")
+    finding = modern.findings()["not-back"]
+    assert finding["cure"] == f"remove /{path}, which was changed; then: geofence install"
+    (modern.root / path).unlink()
+    modern.does("install", "--root", modern.root)
+    assert modern.ids() == set()
 
 
 def test_the_findings_of_one_fence_can_be_asked_for(modern):

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from geofence.peers import ssh_peers
-from geofence.prefixes import format_address
+from geofence.peers import ssh_peers, ssh_ports, ssh_sessions
+from geofence.prefixes import format_address, parse_address
 from tests import lab
+from tests.watched import until
 
 CODE = """
-from geofence.peers import ssh_peers
-from geofence.prefixes import format_address
+from geofence.peers import ssh_peers, ssh_ports, ssh_sessions
+from geofence.prefixes import format_address, parse_address
 print(*(format_address(*peer) for peer in ssh_peers()))
 """
 PEERS = [sys.executable, "-c", CODE]
@@ -93,6 +94,60 @@ def test_a_process_with_a_strange_name_does_not_hide_those_above(tmp_path):
     inner = [str(strange), "-c", '"$@"; exit $?', "sh", *PEERS]
     outer = ["sh", "-c", 'env -u SSH_CONNECTION "$@"; exit $?', "sh", *inner]
     assert "192.0.2.9" in _peers_below(outer)
+
+
+SERVER = """
+import socket, sys
+with open("/proc/self/comm", "w") as name:
+    name.write(sys.argv[1])
+with socket.create_server(("127.0.0.1", 0)) as server:
+    print(server.getsockname()[1], flush=True)
+    one, _ = server.accept()
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "found_at"), [("sshd", True), ("sshd-session", True), ("nginx", False)]
+)
+def test_who_an_ssh_server_at_another_port_has_let_in_is_found(name, found_at, others):
+    command = [sys.executable, "-c", SERVER, name]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        port = int((server.stdout or sys.stdin).readline())
+        with socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.77", 0)):
+            until(lambda: not found_at or port in {one.port for one in ssh_sessions().values()})
+            sessions = {format_address(*peer): one for peer, one in ssh_sessions().items()}
+        server.communicate()
+    assert ("127.0.0.77" in sessions) is found_at
+    if found_at:
+        assert sessions["127.0.0.77"] == (port, parse_address("127.0.0.1"))
+
+
+def test_where_a_session_came_to_is_told(monkeypatch):
+    monkeypatch.setenv("SSH_CONNECTION", "2001:db8::9 50000 ::ffff:192.0.2.1 2222")
+    assert ssh_sessions()[parse_address("2001:db8::9")] == (2222, parse_address("192.0.2.1"))
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999"])
+def test_a_port_that_is_none_is_ignored(port, found, monkeypatch):
+    monkeypatch.setenv("SSH_CONNECTION", f"192.0.2.9 50000 192.0.2.1 {port}")
+    assert found() == set()
+
+
+def test_the_port_that_a_server_listens_at_is_told():
+    command = [sys.executable, "-c", SERVER, "sshd"]
+    before = ssh_ports()
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        port = int((server.stdout or sys.stdin).readline())
+        found = ssh_ports()
+        with socket.create_connection(("127.0.0.1", port)):
+            server.communicate()
+    assert port in found
+    assert port not in before
 
 
 def _peers_below(command: list[str]) -> list[str]:

@@ -298,11 +298,60 @@ def test_to_take_back_what_nobody_has_is_no_error(geofence, kernel):
     assert (answer.status, "there was no pass" in answer.out) == (0, True)
 
 
-def test_who_takes_the_own_way_in_away_is_told(enabled, monkeypatch):
+def test_nobody_takes_the_own_way_in_away(enabled, monkeypatch):
     monkeypatch.setenv("SSH_CONNECTION", f"{V4} 50000 192.0.2.1 22")
     enabled("trust", V4)
     answer = enabled("trust", "--remove", V4)
-    assert (answer.status, "could not come in again" in answer.err) == (0, True)
+    assert (answer.status, "could not come in again" in answer.err) == (65, True)
+    assert V4 in lab.run("ipset", "save", "geofence-trusted-inet")
+
+
+def test_nor_does_an_update_or_a_restore_whose_configuration_does_not_trust_him_any_more(
+    enabled, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("SSH_CONNECTION", f"{V4} 50000 192.0.2.1 22")
+    config = tmp_path / "trusting.toml"
+    config.write_text(f'trusted = ["{V4}"]\n')
+    enabled("--config", config, "restore")
+    assert V4 in lab.run("ipset", "save", "geofence-trusted-inet")
+    config.write_text("")
+    answer = enabled("--config", config, "restore")
+    assert "could not come in again" in answer.err
+    assert V4 in lab.run("ipset", "save", "geofence-trusted-inet")
+
+
+def test_a_pass_that_is_made_shorter_is_told(enabled):
+    enabled("trust", V4)
+    answer = enabled("trust", V4, "--for", "5")
+    assert "would have passed for good, and will no more" in answer.err
+    assert "passes for 5 s" in answer.out or "passes for 4 s" in answer.out
+
+
+def test_what_goes_on_passing_by_a_wider_prefix_is_told(enabled):
+    enabled("trust", "198.51.100.0/24")
+    enabled("trust", "198.51.100.7")
+    answer = enabled("trust", "--remove", "198.51.100.7")
+    assert "198.51.100.7/32 goes on passing: 198.51.100.0/24 is trusted" in answer.err
+
+
+def test_a_broken_configuration_keeps_nobody_from_letting_somebody_in(enabled, tmp_path):
+    config = tmp_path / "trusting.toml"
+    config.write_text(f'trusted = ["{V4}"]\n')
+    enabled("--config", config, "restore")
+    config.write_text("[fence")
+    answer = enabled("--config", config, "trust", "198.51.100.7")
+    assert (answer.status, "stays trusted" in answer.err) == (0, True)
+    held = lab.run("ipset", "save", "geofence-trusted-inet")
+    assert "198.51.100.7" in held
+    assert V4 in held
+    assert enabled("--config", config, "disable").status == 0
+
+
+def test_what_is_trusted_would_pass(enabled):
+    enabled("trust", "198.51.100.7")
+    answer = enabled("test", "198.51.100.7", "--json")
+    (result,) = answer.document["results"]
+    assert (answer.status, result["pass"], result["from"]) == (0, True, "trusted")
 
 
 def test_a_clock_that_was_set_back_makes_no_pass_longer_than_it_was(tmp_path):

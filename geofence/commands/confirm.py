@@ -19,9 +19,18 @@ def run(context: Context) -> int:
     return status
 
 
-def finish_what_is_left(context: Context) -> None:
-    """Bring back what a watcher that is no more should have; a verb's own work does not wait."""
+def finish_what_is_left(context: Context) -> bool:
+    """Bring back what a watcher that is no more should have; tell whether something is recorded.
+
+    A verb's own work does not wait for it.
+    """
     try:
-        finish(context.state_dir, context.disk)
+        done = finish(context.state_dir, context.disk)
     except GeofenceError as error:
         context.warn("confirm", [str(error)])
+        return False
+    if done.fences:
+        names = " ".join(done.fences)
+        what = "it is recorded as enabled" if done.confirmed else "the old rules are back"
+        context.warn(names, [f"{what}, as a change of its rules was left half done"])
+    return done.confirmed

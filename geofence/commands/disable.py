@@ -9,6 +9,8 @@ from geofence.switch import disable
 
 def run(context: Context) -> int:
     """Disable one fence, or all that are enabled or have a chain in the kernel."""
+    if broken := context.without_broken_config():  # the way out does not hang on it
+        context.warn("disable", [broken])
     change = pending.in_hand(context.state_dir)
     waiting = change.fences if change else ()
     there = rules.fences_in(iptables.everywhere())

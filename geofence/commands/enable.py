@@ -42,7 +42,7 @@ def tell(context: Context, fences: tuple[Fence, ...], done: Switched) -> None:
 def _confirm_seconds(context: Context) -> int | None:
     """Give --confirm; on a terminal that came by SSH, ask for it."""
     seconds: int | None = context.options.confirm
-    if seconds is not None or context.options.json or not by_ssh() or not _on_terminal():
+    if seconds is not None or not by_ssh() or not _on_terminal():
         return seconds
     context.output.err(
         "geofence: you are here by SSH. Should the new rules shut you out, the old ones come back,"

@@ -38,5 +38,6 @@ def _done(context: Context, what: str, *, broken: bool) -> Done:
         return hook.status(host)
     act = hook.pre_start if what == "pre-start" else hook.start
     done = act(hook.known(context.fences(), state, context.unconfigured), host, trust)
-    finish_what_is_left(context)  # its rules name the sets: those come first
+    if finish_what_is_left(context) and what == "start":  # its rules name the sets, just loaded
+        done += hook.start((), host, trust)
     return done

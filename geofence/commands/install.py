@@ -28,19 +28,37 @@ def run(context: Context) -> int:
     fences = hook.known(context.fences(), context.state_dir, context.unconfigured)
     record = install.read(context.state_dir)
     steps = install.plan(_boot(root, context, fences), kinds, record, context.disk)
-    context.warn("install", _warnings(steps, kinds))
-    context.say([*told(steps), *_lists(context, fences)])
+    warnings = list(_warnings(steps, kinds, root))
+    context.warn("install", warnings)
     if not context.options.dry_run:
         changed = install.install(steps, root, context.state_dir, record, context.disk)
         reload_systemd(root, changed=changed)
+    context.say(told(steps))
+    for fence in fences:
+        try:
+            lines, said = _stored(fence, context)
+        except GeofenceError as error:
+            error.still = (
+                f"what brings the fences back at boot is in place; what serves where the list of"
+                f" {fence.name} is lost is not stored"
+            )
+            raise
+        context.warn(fence.name, said)
+        context.say(lines)
+        warnings += [f"{fence.name}: {line}" for line in said]
     status = 0 if kinds and not any(step.kept for step in steps) else 1
-    context.document(document(status, steps, kinds=[kind.name for kind in kinds]))
+    names = [kind.name for kind in kinds]
+    context.document(document(status, steps, kinds=names, warnings=warnings))
     return status
 
 
 def at_root(context: Context) -> tuple[Path, Context]:
     """Give the root of the host that is meant, and a context of its own state."""
     root: Path = (context.options.root or _HOST).absolute()
+    if not root.is_dir():
+        raise UsageError(
+            f"{root} is no directory", still="nothing was changed", cure="look at --root"
+        )
     if root == _HOST:
         return root, context
     options = argparse.Namespace(**vars(context.options))
@@ -106,10 +124,12 @@ def _program() -> str:
     return shutil.which("geofence") or "geofence"
 
 
-def _warnings(steps: tuple[Step, ...], kinds: tuple[Kind, ...]) -> Iterator[str]:
+def _warnings(steps: tuple[Step, ...], kinds: tuple[Kind, ...], root: Path) -> Iterator[str]:
     for step in steps:
         if step.kept:
             yield f"{step.path} is {step.doing}; remove it, and install again"
+    if bootfiles.SYSV in kinds:
+        yield from bootfiles.sysv_gaps(root)
     if not kinds:
         yield (
             "nothing on this host is known to load rules at boot: let your own script call"
@@ -117,21 +137,24 @@ def _warnings(steps: tuple[Step, ...], kinds: tuple[Kind, ...]) -> Iterator[str]
         )
 
 
-def _lists(context: Context, fences: tuple[Fence, ...]) -> Iterator[str]:
-    """Store what serves at boot when nothing sound is stored, and say so."""
-    state, disk = context.state_dir, context.disk
-    for fence in fences:
-        wanted = _with_countries(fence, context)
-        home = bootfiles.as_seen((context.options.root or _HOST).absolute(), state / fence.name)
-        try:
-            lists = snapshot_lists(wanted)
-        except GeofenceError as error:
-            context.warn(fence.name, [f"no snapshot for the boot hook: {error.what}"])
-        else:
-            if context.options.dry_run or missing.write_snapshot(fence.name, lists, state, disk):
-                yield f"{home}/bundled: write the snapshot of {' '.join(wanted.countries)}"
-        if context.options.dry_run or missing.write_on_missing(wanted, state, disk):
-            yield f"{home}/on_missing: write {wanted.on_missing}"
+def _stored(fence: Fence, context: Context) -> tuple[list[str], list[str]]:
+    """Store what serves at boot when nothing sound is stored; say so, and what is to be told."""
+    state, disk, dry = context.state_dir, context.disk, context.options.dry_run
+    wanted = _with_countries(fence, context)
+    home = bootfiles.as_seen((context.options.root or _HOST).absolute(), state / fence.name)
+    lines, warnings = [], []
+    try:
+        lists = snapshot_lists(wanted) if wanted.countries else {}
+    except GeofenceError as error:
+        warnings.append(f"no snapshot for the boot hook: {error.what}")
+        lists = {}
+    if not wanted.countries:
+        warnings.append("no snapshot for the boot hook: it is not known which countries it holds")
+    if lists and (dry or missing.write_snapshot(fence.name, lists, state, disk)):
+        lines.append(f"{home}/bundled: write the snapshot of {' '.join(wanted.countries)}")
+    if dry or missing.write_on_missing(wanted, state, disk):
+        lines.append(f"{home}/on_missing: write {wanted.on_missing}")
+    return lines, warnings
 
 
 def _with_countries(fence: Fence, context: Context) -> Fence:

@@ -1,6 +1,7 @@
 """``geofence repair``: put back what another tool took away of an enabled fence."""
 
-from geofence import enabled, report
+from geofence import confirm, enabled, pending, report
+from geofence.commands.confirm import finish_what_is_left
 from geofence.commands.enable import tell
 from geofence.context import Context
 from geofence.switch import Request, mend
@@ -8,6 +9,9 @@ from geofence.switch import Request, mend
 
 def run(context: Context) -> int:
     """Repair the enabled fences; those that are not enabled are let alone."""
+    finish_what_is_left(context)
+    if change := pending.read(context.state_dir):
+        raise confirm.busy(change)
     records = enabled.all_of(context.state_dir)
     configured = {fence.name for fence in context.config.fences}
     fences = tuple(

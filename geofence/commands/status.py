@@ -28,6 +28,9 @@ def run(context: Context) -> int:
         context.warn(status.fence, [f"not used: {damage}" for damage in status.damaged])
         context.say(statusreport.status_text(status))
     context.say(statusreport.waiting_text(change, pending.reverted(context.state_dir)))
+    if unrecorded := pending.read(context.state_dir, pending.CONFIRMED):
+        names = " ".join(unrecorded.fences)
+        context.warn(names, ["is confirmed, but not stored as enabled: geofence confirm"])
     facts = [statusreport.status_facts(status) for status in found]
     context.document(report.document(exit_status, fences=facts, pending=waiting))
     return exit_status

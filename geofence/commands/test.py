@@ -1,18 +1,22 @@
 """``geofence test``: would an address pass, and by which prefix of which generation?"""
 
-from geofence import report
+import contextlib
+
+from geofence import enabled, report
 from geofence.context import Context, open_sets
 from geofence.enforce import live
-from geofence.errors import KernelRefused, NoPermission, UsageError
-from geofence.model import Address, Family, Fence, Generation, Lists
-from geofence.prefixes import find, format_address, format_prefix, parse_address
+from geofence.errors import GeofenceError, KernelRefused, NoPermission, UsageError
+from geofence.model import Address, Family, Fence, Generation, Lists, Prefix
+from geofence.prefixes import find, format_address, format_prefix, host, parse_address
+from geofence.trusted import held, within
 
 
 def run(context: Context) -> int:
     """Look the addresses up in the kernel's sets, else in the active generation's."""
     addresses = [_address(text) for text in context.options.address]
-    fences = [_lists(context, fence) for fence in context.some_fences()]
-    results = [_result(address, fences) for address in addresses]
+    fences = [_lists(context, fence) for fence in _asked(context)]
+    trusted = _trusted()
+    results = [_by_trust(one, trusted) or _result(one, fences) for one in addresses]
     context.say(_text(result) for result in results)
     status = 0 if all(result["pass"] for result in results) else 1
     context.document(report.document(status, results=results))
@@ -21,9 +25,42 @@ def run(context: Context) -> int:
 
 def _address(text: str) -> Address:
     try:
-        return parse_address(text)
+        return host(*parse_address(text))
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _asked(context: Context) -> tuple[Fence, ...]:
+    """Give the fences that packets meet, if any is enabled; else all that a verb is about."""
+    fences = context.some_fences()
+    there = enabled.all_of(context.state_dir)
+    if context.options.fence:
+        return fences
+    return tuple(fence for fence in fences if fence.name in there) or fences
+
+
+def _trusted() -> dict[Family, tuple[Prefix, ...]]:
+    """Give what the kernel trusts, as far as we may look."""
+    with contextlib.suppress(GeofenceError), open_sets() as sets:
+        return {family: held(sets, family) for family in Family}
+    return {}
+
+
+def _by_trust(
+    address: Address, trusted: dict[Family, tuple[Prefix, ...]]
+) -> report.Document | None:
+    family, number = address
+    for prefix in trusted.get(family, ()):
+        if within((family, prefix), address):
+            return {
+                "address": format_address(family, number),
+                "pass": True,
+                "fence": None,
+                "prefix": format_prefix(family, prefix),
+                "generation": None,
+                "from": "trusted",
+            }
+    return None
 
 
 def _lists(context: Context, fence: Fence) -> tuple[str, Lists, Generation | None, str]:
@@ -76,6 +113,8 @@ def _result(
 def _text(result: report.Document) -> str:
     if not result["pass"]:
         return f"{result['address']}: would not pass: in no fence's set ({result['from']})"
+    if result["from"] == "trusted":
+        return f"{result['address']}: would pass: {result['prefix']} is trusted"
     generation = result["generation"]
     of = f"generation {generation}" if generation else "a set that is no stored generation's"
     return (

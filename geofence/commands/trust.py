@@ -1,22 +1,43 @@
 """``geofence trust``: let an address in by hand, for a time or for good; list who is."""
 
-from geofence import report
+import dataclasses
+
+from geofence import report, trustfiles
 from geofence.context import Context
 from geofence.errors import UsageError
 from geofence.letin import Done, Door, in_kernel, let_in, take_back
 from geofence.prefixes import format_prefix, parse_trusted
 from geofence.trusted import Pass, Passes, left, pass_of, seconds_of
 
+_SAID_IN_SECONDS = 120
+
 
 def run(context: Context) -> int:
     """Let an address in, take that back, or list."""
     options = context.options
-    door = context.door()
+    door = _door(context)
     if options.address is None:
         return _list(context, door)
     if options.remove:
         return _take_back(context, door)
     return _let_in(context, door)
+
+
+def _door(context: Context) -> Door:
+    """Give the door; where the configuration is broken, what was stored of it stays trusted."""
+    broken = context.without_broken_config()
+    if not broken:
+        return context.door()
+    context.warn("trust", [f"{broken}; whom it trusted when it was last read stays trusted"])
+    stored = trustfiles.remembered(context.state_dir)
+    by_hand = {one.prefix for one in Passes(context.state_dir, context.disk).read(context.now())}
+    known = tuple(
+        (family, prefix)
+        for family, prefixes in stored.items()
+        for prefix, until in prefixes.items()
+        if until is None and format_prefix(family, prefix) not in by_hand
+    )
+    return dataclasses.replace(context.door(), configured=lambda: known)
 
 
 def _let_in(context: Context, door: Door) -> int:
@@ -114,7 +135,9 @@ def _row(row: report.Document) -> str:
 
 
 def _span(seconds: int) -> str:
-    """Say a number of seconds by its two largest units, rounded up to whole minutes."""
+    """Say a number of seconds by its two largest units, from two minutes on rounded up."""
+    if seconds < _SAID_IN_SECONDS:
+        return f"{seconds} s"
     minutes = -(-seconds // 60)
     parts = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min")]
     said = [f"{number} {unit}" for number, unit in parts if number]

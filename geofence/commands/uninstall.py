@@ -6,6 +6,7 @@ from pathlib import Path
 from geofence import enabled, install, missing
 from geofence.commands.install import at_root, document, reload_systemd, told
 from geofence.context import Context
+from geofence.errors import DiskError
 from geofence.install import Step
 
 
@@ -13,17 +14,24 @@ def run(context: Context) -> int:
     """Uninstall; 1 if something stays because it was changed since."""
     root, context = at_root(context)
     state, disk = context.state_dir, context.disk
+    if install.is_damaged(state):
+        raise DiskError(
+            f"{state / 'installed.json'} is damaged: it is not known what is installed",
+            still="nothing was changed",
+            cure="geofence install, which finds that out again; then: geofence uninstall",
+        )
     record = install.read(state)
     steps = install.removal(root, record, disk)
-    context.warn("uninstall", _warnings(root, state, steps))
-    context.say(told(steps) or ["nothing is installed"])
+    warnings = list(_warnings(root, state, steps))
+    context.warn("uninstall", warnings)
     if steps and not context.options.dry_run:
         install.uninstall(steps, root, state, record, disk)
         for home in (path.parent for path in state.glob("*/on_missing")):
             missing.forget(home.name, state, disk)
         reload_systemd(root, changed=any(step.act for step in steps))
+    context.say(told(steps) or ["nothing is installed"])
     status = 1 if any(step.kept for step in steps) else 0
-    context.document(document(status, steps))
+    context.document(document(status, steps, warnings=warnings))
     return status
 
 

@@ -9,6 +9,7 @@ from geofence.doctor.finding import Finding
 CHECKS: tuple[Callable[[Facts], Iterable[Finding]], ...] = (
     state.configuration,
     state.configuration_differs,
+    state.unconfigured,
     state.waiting,
     state.namespace,
     state.writable,
@@ -29,6 +30,9 @@ CHECKS: tuple[Callable[[Facts], Iterable[Finding]], ...] = (
     others.forwarded,
     others.ipv6,
     boot.comes_back,
+    boot.records,
+    boot.trusted,
+    boot.installed,
     boot.owners,
     boot.ufw,
     boot.flushes,

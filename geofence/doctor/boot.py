@@ -6,9 +6,10 @@ from geofence import owners as owning
 from geofence.doctor.facts import Facts
 from geofence.doctor.finding import Finding, When
 from geofence.kernel.iptables import Variant
-from geofence.model import chain_name, set_name, trusted_name
+from geofence.model import OnMissing, chain_name, set_name, trusted_name
 from geofence.ruletext import fences, sets_named
 
+_INSTALL = "geofence install"
 _SAVE = "save the rules again: netfilter-persistent save, or service iptables save"
 
 
@@ -19,8 +20,92 @@ def comes_back(facts: Facts) -> Iterator[Finding]:
         yield _at_boot(
             "not-back",
             "a reboot does not bring the fence back, and everybody gets in",
-            found.cure or "geofence install",
+            found.cure or _INSTALL,
         )
+
+
+def records(facts: Facts) -> Iterator[Finding]:
+    """What is stored of enabled fences, and cannot be used."""
+    found = facts.boot_state
+    for name in found.damaged_records if found else ():
+        yield _at_boot(
+            "record-damaged",
+            "the record of its being enabled is damaged: the boot script does not put its rules"
+            " back",
+            f"geofence enable --fence {name}",
+            name,
+        )
+    if found and found.unrecorded:
+        yield _at_boot(
+            "unrecorded",
+            "a change was confirmed, and could not be recorded: the next boot knows nothing of it",
+            "make room on the file system of the state; then: geofence confirm",
+            " ".join(found.unrecorded),
+        )
+
+
+def trusted(facts: Facts) -> Iterator[Finding]:
+    """An owner whom the next boot would shut out."""
+    found = facts.boot_state
+    if found and found.trusted:
+        yield _at_boot(
+            "trusted-not-stored",
+            f"the trusted addresses stored for the next boot do not serve: {found.trusted}",
+            "geofence restore",
+        )
+    for name in facts.records if found and not facts.trusting else ():
+        if _on_missing(facts, name) is OnMissing.TRUSTED_ONLY:
+            yield _at_boot(
+                "nobody-trusted",
+                'on_missing = "trusted-only", and nobody is trusted: where its list is lost,'
+                " nobody gets in",
+                'geofence trust ADDRESS; or on_missing = "bundled"',
+                name,
+            )
+
+
+def installed(facts: Facts) -> Iterator[Finding]:
+    """What ``geofence install`` stored for the boot script, and is not there any more."""
+    found = facts.boot_state
+    if not (found and found.installed):
+        return
+    if found.installed_damaged:
+        yield _at_boot(
+            "installed-damaged",
+            "what is stored of geofence install is damaged: geofence uninstall would not know what"
+            " to take away",
+            _INSTALL,
+        )
+    for name, stored in facts.stored.items():
+        if name not in facts.records and stored.generation is None:
+            continue
+        countries = facts.fences[name].countries or (
+            stored.generation.countries if stored.generation else ()
+        )
+        if name not in found.snapshots:
+            yield _at_boot(
+                "snapshot",
+                "the snapshot that serves where its list is lost is missing or damaged",
+                _INSTALL
+                if countries
+                else f"tell its countries in the configuration; then: {_INSTALL}",
+                name,
+            )
+        if found.on_missing[name] is not _on_missing(facts, name):
+            yield _at_boot(
+                "on-missing",
+                f"its on_missing is not stored as it is configured: {_on_missing(facts, name)}",
+                _INSTALL,
+                name,
+            )
+
+
+def _on_missing(facts: Facts, name: str) -> OnMissing:
+    """Tell what is to serve where a fence's list is lost."""
+    stored = facts.boot_state.on_missing[name] if facts.boot_state else None
+    if name in facts.configured or stored is None:
+        return facts.fences[name].on_missing
+    return stored
 
 
 def owners(facts: Facts) -> Iterator[Finding]:

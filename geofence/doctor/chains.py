@@ -31,6 +31,8 @@ def in_place(facts: Facts) -> Iterator[Finding]:
 def recorded(facts: Facts) -> Iterator[Finding]:
     """A chain that is at work, and of which the next boot knows nothing."""
     waiting = facts.waiting.fences if facts.waiting else ()
+    if facts.boot_state:  # these have findings of their own
+        waiting += facts.boot_state.unrecorded + facts.boot_state.damaged_records
     for held in facts.rules:
         for name in ruletext.fences(held.filter):
             at_work = ruletext.own(held.filter, chain_name(name)).jumps

@@ -1,6 +1,7 @@
 """Gather once what the findings are made of: the kernel, the state directory, the host's files."""
 
 import contextlib
+import datetime
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 from geofence import enabled, pending, ruletext, trusted
 from geofence.chain import body
 from geofence.doctor.anybody import native_drops
+from geofence.doctor.bootstate import BootState, boot_state
 from geofence.doctor.startup import Startup, startup
 from geofence.enabled import Record
 from geofence.enforce import Live, live
@@ -78,6 +80,7 @@ class Facts:
     writable: tuple[Path, ...]  # parts of the state that others than root may write
     waiting: Pending | None
     startup: Startup
+    boot_state: BootState | None  # none: it cannot be read
 
     def expected(self, name: str) -> Fence:
         """Give an enabled fence as it was enabled."""
@@ -109,7 +112,8 @@ def gather(patient: Patient) -> Facts:
     state = patient.store.directory
     complaints: list[GeofenceError] = []
     configured = _heard(patient.configured, (), complaints)
-    wanted = _heard(patient.trusted, {}, complaints)
+    meant = _heard(patient.trusted, None, complaints)
+    wanted = meant or {}
     waiting = _heard(lambda: pending.in_hand(state), None, complaints)
     records = enabled.all_of(state)
     fences = {fence.name: fence for fence in configured}
@@ -140,6 +144,9 @@ def gather(patient: Patient) -> Facts:
             writable=tuple(_writable(state)),
             waiting=waiting,
             startup=startup(patient.root, state, tuple(records)),
+            boot_state=_heard(
+                lambda: boot_state(state, tuple(fences), meant, _now()), None, complaints
+            ),
         )
 
 
@@ -154,7 +161,7 @@ def _heard(act: Callable[[], Any], otherwise: Any, complaints: list[GeofenceErro
 
 
 def _rules(unreadable: list[GeofenceError]) -> Iterator[Held]:
-    for one in iptables.everywhere():
+    for one in _heard(iptables.everywhere, (), unreadable):
         text = _heard(one.save_all, None, unreadable)
         if text is not None:
             yield _held(one, text)
@@ -258,6 +265,10 @@ def _writable(state: Path) -> Iterator[Path]:
             foreign = about.st_uid not in (0, os.geteuid())
             if foreign or (loose and not path.is_symlink()):
                 yield path
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 def text_of(path: Path) -> str:

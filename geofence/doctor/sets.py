@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from geofence.doctor.facts import Facts
 from geofence.doctor.finding import Finding
-from geofence.enforce import Live
 from geofence.model import Family, Generation, chain_name, set_name, trusted_name
 from geofence.ruletext import sets_named
 
@@ -81,7 +80,11 @@ def _set(facts: Facts, name: str, family: Family, stored: Generation | None) -> 
             " geofence repair",
         )
     else:
-        yield from _content(name, of, live, empty=bool(wanted and not wanted.prefixes))
+        if live.header.entries == 0 and not (wanted and not wanted.prefixes):
+            cure = _RESTORE if wanted else "geofence update"  # on_missing may have emptied it
+            yield Finding(id="set-empty", fence=name, what=f"the set {of} is empty", cure=cure)
+        if not live.header.references:
+            yield _unreferenced(name, of)
         if wanted and wanted != live.prefixes and live.prefixes.prefixes:
             yield Finding(
                 id="set-drift",
@@ -91,16 +94,13 @@ def _set(facts: Facts, name: str, family: Family, stored: Generation | None) -> 
             )
 
 
-def _content(name: str, of: str, live: Live, *, empty: bool) -> Iterator[Finding]:
-    if live.header and not live.header.entries and not empty:
-        yield Finding(id="set-empty", fence=name, what=f"the set {of} is empty", cure=_RESTORE)
-    if live.header and not live.header.references:
-        yield Finding(
-            id="set-unreferenced",
-            fence=name,
-            what=f"no rule asks the set {of}: it keeps nobody out",
-            cure="geofence enable",
-        )
+def _unreferenced(name: str, of: str) -> Finding:
+    return Finding(
+        id="set-unreferenced",
+        fence=name,
+        what=f"no rule asks the set {of}: it keeps nobody out",
+        cure="geofence enable",
+    )
 
 
 def _damaged(name: str, damaged: tuple[str, ...]) -> Finding:

@@ -28,14 +28,39 @@ def configuration_differs(facts: Facts) -> Iterator[Finding]:
 
 def waiting(facts: Facts) -> Iterator[Finding]:
     """A change that will be taken back."""
-    if facts.waiting:
+    if not facts.waiting:
+        return
+    fences = " ".join(facts.waiting.fences)
+    if facts.boot_state and facts.boot_state.overdue:
+        yield Finding(
+            id="overdue",
+            fence=fences,
+            what="nobody confirmed a change in time: the old rules are due, and have not come back",
+            cure="geofence restore brings the old rules back; then, if you want the new ones:"
+            " geofence enable",
+        )
+    else:
         yield Finding(
             id="waiting",
-            fence=" ".join(facts.waiting.fences),
+            fence=fences,
             what="a change waits to be confirmed; else the old rules come back"
             f" in {facts.waiting.left():.0f} s",
             cure="geofence confirm",
         )
+
+
+def unconfigured(facts: Facts) -> Iterator[Finding]:
+    """A fence that is enabled, and that ``update`` knows nothing of."""
+    for name in facts.records if facts.configured else ():
+        if name not in facts.configured:
+            yield Finding(
+                id="not-configured",
+                fence=name,
+                what="it is enabled, and the configuration does not have it: update does not keep"
+                " its list fresh",
+                cure=f"write [fence.{name}] into the configuration; or: geofence disable --fence"
+                f" {name}",
+            )
 
 
 def namespace(facts: Facts) -> Iterator[Finding]:

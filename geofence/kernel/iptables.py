@@ -129,8 +129,18 @@ def present(family: Family) -> tuple[Iptables, ...]:
 
 
 def everywhere() -> list[Iptables]:
-    """Give every variant of every family that the kernel speaks."""
-    return [one for family in families() for one in present(family)]
+    """Give every variant of every family that the kernel speaks.
+
+    Raises KernelRefused where no program is there that could look at any.
+    """
+    found = [one for family in families() for one in present(family)]
+    if not found:
+        raise KernelRefused(
+            "iptables-save and iptables-restore are not to be found",
+            still="nothing was looked at, and nothing was changed",
+            cure="install the package iptables, or mend PATH",
+        )
+    return found
 
 
 def in_use(family: Family) -> tuple[Iptables, ...]:

@@ -1,5 +1,6 @@
 """A private network namespace, where the real kernel can be tried without touching the host."""
 
+import contextlib
 import ctypes
 import os
 import pickle
@@ -26,8 +27,10 @@ def privately(act: Callable[[], T]) -> T:
     Raises NoNamespace where that is not permitted, and what the act raises.
     """
     reader, writer = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            if stream:  # either may be closed
+                stream.flush()
     pid = os.fork()
     if pid == 0:
         os.close(reader)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from geofence.errors import KernelRefused
+from geofence.errors import KernelRefused, NoPermission
 from geofence.model import Address, Family
 from geofence.programs import run
 
@@ -79,7 +79,12 @@ class Ears:
         self._sockets = {key: self._ear(*key) for key in protocols}
 
     def _ear(self, family: Family, protocol: int) -> socket.socket:
-        ear = socket.socket(family.af, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+        try:
+            ear = socket.socket(family.af, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+        except PermissionError as error:
+            raise NoPermission(
+                "cannot open a raw socket", cure="run geofence as root, or with CAP_NET_RAW too"
+            ) from error
         with contextlib.suppress(PermissionError):  # without root the default has to do
             ear.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         return ear
@@ -102,11 +107,12 @@ class Ears:
         """Tell whether anything came through since the last time."""
         heard = False
         ear = self._sockets[family, protocol]
-        with contextlib.suppress(BlockingIOError):
+        try:
             while True:
                 ear.recv(64)
                 heard = True
-        return heard
+        except BlockingIOError:
+            return heard
 
 
 def ip_batch(commands: Iterable[str]) -> None:

@@ -18,14 +18,15 @@ from geofence.model import (
     set_name,
     trusted_name,
 )
-from geofence.rehearsal import host, trial
-from geofence.rehearsal.corpus import STANDS_FOR_TRUSTED, Model
+from geofence.rehearsal import host, trial, verdicts
+from geofence.rehearsal.corpus import STANDS_FOR_TRUSTED, Model, Probe, Way, merged
 from geofence.rehearsal.stage import SetCopy
 from geofence.rehearsal.trial import Result, Seen, Setup
 from geofence.rules import Goal
 
 _MOST_NAMED = 5
 _MOST_TRIED_ALONE = 12
+_MOST_ROUTED = 16
 _PASSES = {True: "pass", False: "be dropped"}
 _PASSED = {True: "passed", False: "was dropped"}
 
@@ -63,7 +64,7 @@ class Play:
     goals: Mapping[str, Sequence[Goal]]
     lists: Mapping[str, Lists]  # what each fence is meant to let in
     trusted: Mapping[Family, Sequence[Prefix]]
-    owners: Mapping[Address, int]  # and the port they come to
+    owners: Mapping[Address, Way]  # and where they come to
     ssh_ports: Sequence[int]
     trusting: bool
 
@@ -75,7 +76,7 @@ def rehearse(play: Play, sets: Sets) -> Report:
     own rules, or the new ones, do not load.
     """
     started = time.monotonic()
-    state = host.read([*play.owners])
+    state = host.read([*play.owners, *_routed(play)])
     copies = _copies(play, state, sets)
     packets, wrong, failures, notes = 0, list[Wrong](), list[str](), [*state.notes]
     for fence in play.fences:
@@ -88,8 +89,9 @@ def rehearse(play: Play, sets: Sets) -> Report:
         for one, found in ((setup, result), *((one, _tried(one)) for one in bare)):
             packets += found.packets
             wrong += _again(one, found)
-        failures += result.failures
-        notes += result.notes
+        outside, odd = _outside(fence, state)
+        failures += [*result.failures, *outside]
+        notes += [*odd, *result.notes]
     return Report(
         packets=packets,
         seconds=time.monotonic() - started,
@@ -97,6 +99,15 @@ def rehearse(play: Play, sets: Sets) -> Report:
         failures=tuple(dict.fromkeys(failures)),
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _routed(play: Play) -> list[Address]:
+    """Give the trusted addresses whose way in is looked up; of a long list the first few."""
+    return [
+        (family, prefix.address)
+        for family, prefixes in play.trusted.items()
+        for prefix in prefixes[:_MOST_ROUTED]
+    ]
 
 
 def _tried(setup: Setup) -> Result:
@@ -114,14 +125,51 @@ def _setup(play: Play, fence: Fence, state: host.HostState, copies: tuple[SetCop
             family: Model(
                 fence=fence,
                 members=play.lists[fence.name].get(family, PrefixList(family, ())),
-                trusted=_trusted(play, family),
+                trusted=merged(family, _trusted(play, family)),
+                strays=_strays(play, fence, family, copies),
                 trusting=play.trusting,
             )
             for family in dict.fromkeys(goal.rules.family for goal in goals)
         },
-        owners=play.owners,
+        owners={one: _known(way, state) for one, way in play.owners.items()},
         ports=tuple(play.ssh_ports),
     )
+
+
+def _known(way: Way, state: host.HostState) -> Way:
+    """Forget an address of the host's that the stage will not have."""
+    there = {address for one in state.interfaces for address, _ in one.addresses}
+    return way if way.own in there else Way(way.port)
+
+
+def _strays(
+    play: Play, fence: Fence, family: Family, copies: Sequence[SetCopy]
+) -> tuple[Prefix, ...]:
+    """Give what the kernel's set of a fence has, and the list that is meant has not."""
+    meant = frozenset(play.lists[fence.name].get(family, PrefixList(family, ())).prefixes)
+    name = set_name(fence.name, family)
+    (held,) = [one.prefixes for one in copies if one.name == name] or [()]
+    return tuple(one for one in held if one not in meant)
+
+
+def _outside(fence: Fence, state: host.HostState) -> tuple[list[str], list[str]]:
+    """Say what is wrong with the interfaces that forwarded traffic is to come in by."""
+    names = {one.name for one in state.interfaces}
+    failures = [
+        f"{fence.name}: `outside` names {one}, and there is no such interface"
+        for one in fence.outside
+        if not one.endswith("+") and one not in names
+    ]
+    met = any(
+        state.outside == one or (one.endswith("+") and state.outside.startswith(one[:-1]))
+        for one in fence.outside
+    )
+    if not fence.forward or met:
+        return failures, []
+    return failures, [
+        f"{fence.name}: the way to the world is {state.outside}, which `outside` does not name:"
+        " what is forwarded from there does not meet the fence"
+    ]
 
 
 def _copies(play: Play, state: host.HostState, sets: Sets) -> tuple[SetCopy, ...]:
@@ -158,16 +206,34 @@ def _trusted(play: Play, family: Family) -> tuple[Prefix, ...]:
 
 
 def _again(setup: Setup, result: Result) -> list[Wrong]:
-    """Try each wrong verdict alone: what a limit, or another packet, had done is not there then."""
+    """Try each wrong verdict alone: what a limit, or another packet, had done is not there then.
+
+    Without the fence and with it in a namespace each, for rules may remember who came before.
+    """
     found: list[Wrong] = []
-    for one in _most_telling(result.wrong)[:_MOST_TRIED_ALONE]:
+    suspects = [one.what for one in _most_telling(result.wrong)] + [*result.suspects]
+    for what in suspects[:_MOST_TRIED_ALONE]:
         if len(found) == _MOST_NAMED:
             break
-        family = trial.family_of(setup, one.what)
-        seen = privately(lambda one=one, of=family: trial.alone(setup, of, one.what))  # type: ignore[misc]
-        if seen.expected != seen.actual:
-            found.append(_wrong(seen))
+        if wrong := _alone(setup, what):
+            found.append(wrong)
     return found
+
+
+def _alone(setup: Setup, what: Probe | str) -> Wrong | None:
+    family = trial.family_of(setup, what)
+    old = privately(lambda: trial.without(setup, family, what))
+    if isinstance(what, str):
+        due = verdicts.talk_due(what, old)
+    else:
+        cut = privately(lambda: trial.meanwhile(setup, family, what))
+        due = verdicts.due(setup.models[family], what, bool(old), cut=cut)
+    new, rule = privately(lambda: trial.within(setup, family, what))
+    if None in (due, new) or due == new:
+        return None
+    return Wrong(
+        packet=str(what), expected=_PASSES[bool(due)], actual=_PASSED[bool(new)], rule=rule
+    )
 
 
 def _most_telling(wrong: Sequence[Seen]) -> list[Seen]:
@@ -180,15 +246,6 @@ def _most_telling(wrong: Sequence[Seen]) -> list[Seen]:
         owners = not isinstance(one.what, str) and one.what.owner
         ranked.append((not owners, seen[kind], len(ranked), one))
     return [one for *_, one in sorted(ranked, key=lambda found: found[:3])]
-
-
-def _wrong(seen: Seen) -> Wrong:
-    return Wrong(
-        packet=str(seen.what),
-        expected=_PASSES[seen.expected],
-        actual=_PASSED[seen.actual],
-        rule=seen.rule,
-    )
 
 
 def refuse(report: Report) -> None:

@@ -4,13 +4,14 @@ The fence's word is computed here from its configuration and its list, not from 
 chain: it is what the chain is held against.
 """
 
+import bisect
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from geofence import ruletext
 from geofence.chain import PRIVATE
-from geofence.model import Address, Family, Fence, Prefix, PrefixList, Private, Style
+from geofence.model import Address, Family, Fence, Prefix, PrefixList, Private, Range, Style
 from geofence.prefixes import find, format_address, format_prefix, parse_prefix, range_of
 from geofence.rehearsal.packets import ICMP, ICMPV6, IGMP, TCP, UDP, VRRP, Kind, echo
 
@@ -28,7 +29,8 @@ FOREIGN = {
 """An address that no list holds."""
 
 _UNNAMED_PORT = 61003
-_MOST_NAMED_PORTS = 24
+_MOST_NAMED_PORTS = 256
+_MOST_TRUSTED = 16  # that are tried with every kind; the others with one
 _MOST_PUBLISHED = 8
 _DPORT = re.compile(r"--(?:(?:d|destination-)?ports|dport|destination-port) (\S+)")
 _PRIVATE = {
@@ -41,6 +43,14 @@ _GROUPS = {
 }
 _LIVED_BY = (135, 136, 134, 133, 130, 131, 132, 143)  # neighbour discovery and MLD
 _NEARLY_LIVED_BY = (1, 2, 127, 129, 137, 142, 144)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where an owner comes to: a port, and which address of the host (none: any of them)."""
+
+    port: int
+    own: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +75,9 @@ class Model:
 
     fence: Fence
     members: PrefixList
-    trusted: tuple[Prefix, ...]
+    trusted: tuple[Range, ...]  # sorted and disjoint
     trusting: bool
+    strays: tuple[Prefix, ...] = ()  # in the kernel's set, and not in the list
 
     @property
     def family(self) -> Family:
@@ -76,7 +87,7 @@ class Model:
     def admits(self, probe: Probe) -> bool:
         """Tell whether the fence lets a first packet through; for style allow: sends it on."""
         member = find(self.members, probe.source[1]) is not None
-        trusted = any(_holds(self.family, one, probe.source[1]) for one in self.trusted)
+        trusted = _within(self.trusted, probe.source[1])
         if self.fence.style is Style.ALLOW:
             return member or (trusted and self.trusting)
         private = self.fence.private is Private.RETURN and is_private(probe.source)
@@ -107,30 +118,36 @@ def lived_by(family: Family, kind: Kind) -> bool:
 def services(
     family: Family, ssh_ports: Collection[int], tables: Iterable[ruletext.Table]
 ) -> tuple[Kind, ...]:
-    """Give the kinds of packets that people come with: to SSH, to each port a rule names, pings.
-
-    The last two go to ports that no rule names, if there are any.
-    """
-    named, ranges = {TCP: list[int](), UDP: list[int]()}, [(port, port) for port in ssh_ports]
+    """Give the kinds of packets that people come with: to SSH, to ports rules name, pings."""
+    named = {TCP: list[int](), UDP: list[int]()}
     for table in tables:
         for rules in table.rules.values():
             for rule in rules:
                 found = [*_ports(rule)]
-                ranges += found
                 for protocol, name in ((TCP, "-p tcp"), (UDP, "-p udp")):
                     if name in rule:
                         named[protocol] += [port for pair in found for port in pair]
-    unnamed = (
-        port
-        for port in range(_UNNAMED_PORT, 0, -1)
-        if not any(first <= port <= last for first, last in ranges)
-    )
-    free = next(unnamed, _UNNAMED_PORT)
     kinds = [Kind(TCP, port) for port in sorted(ssh_ports)]
     kinds += [Kind(TCP, port) for port in sorted(set(named[TCP]))[:_MOST_NAMED_PORTS]]
     kinds += [echo(family)]
     kinds += [Kind(UDP, port) for port in sorted(set(named[UDP]))[:_MOST_NAMED_PORTS]]
-    return (*dict.fromkeys(kinds), Kind(TCP, free), Kind(UDP, free))
+    return tuple(dict.fromkeys(kinds))
+
+
+def unnamed(ssh_ports: Iterable[int], tables: Iterable[ruletext.Table]) -> tuple[Kind, ...]:
+    """Give kinds that go to a port which no rule names; none, if the rules name all."""
+    ranges = [(port, port) for port in ssh_ports]
+    ranges += [
+        found
+        for table in tables
+        for rules in table.rules.values()
+        for rule in rules
+        for found in _ports(rule)
+    ]
+    for port in range(_UNNAMED_PORT, 0, -1):
+        if not any(first <= port <= last for first, last in ranges):
+            return Kind(TCP, port), Kind(UDP, port)
+    return ()
 
 
 def special(family: Family) -> tuple[Kind, ...]:
@@ -166,9 +183,13 @@ def ends(model: Model, kind: Kind) -> Iterator[Probe]:
             if 0 <= address <= last_of_all and address not in seen:
                 seen.add(address)
                 yield Probe((model.family, address), kind, why)
+    for prefix in model.strays:
+        text = format_prefix(model.family, prefix)
+        for address in range_of(model.family, prefix):
+            yield Probe((model.family, address), kind, f"in {text}, which the list has not")
 
 
-def sampled(model: Model, kinds: Sequence[Kind], owners: Mapping[Address, int]) -> Iterator[Probe]:
+def sampled(model: Model, kinds: Sequence[Kind], owners: Mapping[Address, Way]) -> Iterator[Probe]:
     """Send every kind from a few of everybody, owners to their port; what must be dropped first."""
     family = model.family
     foreign = [(family, address) for address in (FOREIGN[family], *_strangers(model))]
@@ -181,9 +202,11 @@ def sampled(model: Model, kinds: Sequence[Kind], owners: Mapping[Address, int]) 
     for text in PRIVATE[family]:
         source = family, parse_prefix(text)[1].address + 1
         yield from (Probe(source, kind, "private") for kind in special(family))
-    for source, port in owners.items():
+    for source in trusted_addresses(model):
+        yield Probe(source, kinds[0], "trusted")
+    for source, way in owners.items():
         if source[0] is family:
-            yield Probe(source, Kind(TCP, port), "must get in", owner=True)
+            yield Probe(source, Kind(TCP, way.port, 0, way.own), "must get in", owner=True)
 
 
 def forwarded(model: Model, inside: str, targets: Sequence[Kind]) -> Iterator[Probe]:
@@ -209,9 +232,15 @@ def published(tables: Iterable[ruletext.Table]) -> tuple[Kind, ...]:
 
 def trusted_addresses(model: Model) -> tuple[Address, ...]:
     """Give the first and last address of everything that is trusted by its owner."""
-    own = STANDS_FOR_TRUSTED[model.family]
-    found = [range_of(model.family, one) for one in model.trusted if one != own]
-    return tuple(dict.fromkeys((model.family, one) for pair in found for one in pair))
+    own = range_of(model.family, STANDS_FOR_TRUSTED[model.family])
+    found = [one for pair in model.trusted if pair != own for one in pair]
+    return tuple(dict.fromkeys((model.family, one) for one in found))
+
+
+def some_trusted(model: Model) -> tuple[Address, ...]:
+    """Give a few of them, from all over."""
+    found = trusted_addresses(model)
+    return found[:: max(1, -(-len(found) // _MOST_TRUSTED))]
 
 
 def _members(model: Model) -> list[tuple[Address, str]]:
@@ -225,7 +254,7 @@ def _members(model: Model) -> list[tuple[Address, str]]:
 
 def _trusted(model: Model) -> list[tuple[Address, str]]:
     own = range_of(model.family, STANDS_FOR_TRUSTED[model.family]).first
-    return [(one, "trusted") for one in ((model.family, own), *trusted_addresses(model))]
+    return [(one, "trusted") for one in ((model.family, own), *some_trusted(model))]
 
 
 def _strangers(model: Model) -> list[int]:
@@ -255,6 +284,22 @@ def _ports(rule: str) -> Iterator[tuple[int, int]]:
             first, _, last = part.partition(":")
             if first.isdecimal() and (last or first).isdecimal():
                 yield int(first), int(last or first)
+
+
+def merged(family: Family, prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
+    """Give prefixes as ranges that are sorted and disjoint."""
+    found: list[Range] = []
+    for first, last in sorted(range_of(family, one) for one in prefixes):
+        if found and first <= found[-1].last:
+            found[-1] = Range(found[-1].first, max(last, found[-1].last))
+        else:
+            found.append(Range(first, last))
+    return tuple(found)
+
+
+def _within(ranges: Sequence[Range], address: int) -> bool:
+    place = bisect.bisect_right(ranges, address, key=lambda one: one.first) - 1
+    return place >= 0 and address <= ranges[place].last
 
 
 def _holds(family: Family, prefix: Prefix, address: int) -> bool:

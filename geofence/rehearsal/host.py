@@ -13,6 +13,7 @@ from geofence.prefixes import format_address, parse_address
 from geofence.programs import run
 
 _NOT_FAITHFUL = ("NFQUEUE", "--path", "statistic", "quota", "time")
+_MOST_NOTES = 5
 OWN_SETS = "geofence-"
 
 
@@ -125,8 +126,9 @@ def _outside() -> str:
     for option in ("-4", "-6"):
         done = run(["ip", option, "-json", "route", "show", "default"])
         for route in json.loads(done.stdout or "[]") if not done.returncode else ():
-            if "dev" in route:
-                return str(route["dev"])
+            for way in (route, *route.get("nexthops", ())):
+                if way.get("dev", "lo") != "lo":  # which an unreachable default has
+                    return str(way["dev"])
     return next((one.name for one in _interfaces()), "eth0")
 
 
@@ -138,10 +140,12 @@ def _way_of(address: Address) -> str:
 
 def _not_faithful(tables: Iterable[ruletext.Table]) -> list[str]:
     """Name the rules that a rehearsal cannot follow as the host would."""
-    return [
+    found = [
         f"not rehearsed faithfully: -A {chain} {rule}"
         for table in tables
         for chain, rules in table.rules.items()
         for rule in rules
         if set(ruletext.words_of(rule)) & set(_NOT_FAITHFUL)
     ]
+    more = len(found) - _MOST_NOTES
+    return found[:_MOST_NOTES] + [f"and {more:,} more rules like these"] * (more > 0)

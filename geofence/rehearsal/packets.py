@@ -16,6 +16,7 @@ _ETHERTYPE = {Family.INET: 0x0800, Family.INET6: 0x86DD}
 _HOP_LIMIT = 255  # what neighbour discovery insists on, RFC 4861
 _PORT_UNREACHABLE = {Family.INET: 3, Family.INET6: 4}
 _MULTICAST_INET, _MULTICAST_INET6 = 0xE, 0xFF  # 224.0.0.0/4 and ff00::/8: their first bits
+_ADDRESS_BYTES = {Family.INET: 4, Family.INET6: 16}
 _INET_HEADER_BYTES, _INET6_HEADER_BYTES = 20, 40
 _NAMES = {ICMP: "icmp", IGMP: "igmp", TCP: "tcp", UDP: "udp", ICMPV6: "icmpv6", VRRP: "vrrp"}
 
@@ -131,7 +132,7 @@ def addresses_of(packet: bytes) -> tuple[Address, Address]:
     """Give source and destination of a packet."""
     family = _family_of(packet)
     first = 12 if family is Family.INET else 8
-    octets = family.bits // 8
+    octets = _ADDRESS_BYTES[family]
     fields = packet[first : first + octets], packet[first + octets : first + 2 * octets]
     one, other = (int.from_bytes(field, "big") for field in fields)
     return (family, one), (family, other)
@@ -139,11 +140,11 @@ def addresses_of(packet: bytes) -> tuple[Address, Address]:
 
 def frame(packet: bytes, mac: bytes, from_mac: bytes) -> bytes:
     """Put an Ethernet header in front; a group has its own address (RFC 1112, RFC 2464)."""
-    _, (family, to) = addresses_of(packet)
-    if family is Family.INET and to >> 28 == _MULTICAST_INET:
-        mac = b"\x01\x00\x5e" + (to & 0x7FFFFF).to_bytes(3, "big")
-    elif family is Family.INET6 and to >> 120 == _MULTICAST_INET6:
-        mac = b"\x33\x33" + (to & 0xFFFFFFFF).to_bytes(4, "big")
+    family = _family_of(packet)
+    if family is Family.INET and packet[16] >> 4 == _MULTICAST_INET:
+        mac = b"\x01\x00\x5e" + bytes([packet[17] & 0x7F]) + packet[18:20]
+    elif family is Family.INET6 and packet[24] == _MULTICAST_INET6:
+        mac = b"\x33\x33" + packet[36:40]
     return mac + from_mac + _ETHERTYPE[family].to_bytes(2, "big") + packet
 
 
@@ -168,7 +169,7 @@ def _family_of(packet: bytes) -> Family:
 
 def _packed(address: Address) -> bytes:
     family, number = address
-    return number.to_bytes(family.bits // 8, "big")
+    return number.to_bytes(_ADDRESS_BYTES[family], "big")
 
 
 def _with_pseudo(

@@ -49,6 +49,7 @@ _EVERYWHERE = {Family.INET: "0.0.0.0/0", Family.INET6: "::/0"}
 _DEVICE_NAME = re.compile(r"[^/:%\s]{0,14}[^/:%\s+]")  # a + at the end stands for any end
 _SPORT = 40000
 _MOST_DEVICES = 64
+_MOST_OWN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ class Stage:
         self._state = state
         _use_own_lock()
         _network_settings()
-        interfaces = interfaces_of(state)
+        interfaces = self._interfaces = interfaces_of(state)
         _make_room({one.name for one in interfaces})
         self.devices = {
             one.name: Device(one.name, number) for number, one in enumerate(interfaces, 1)
@@ -99,6 +100,11 @@ class Stage:
         """Give the host's own address on an interface, or that on the outside one."""
         return self._own[interface, family] or self._own[self._state.outside, family]  # type: ignore[return-value]
 
+    def every_own(self, family: Family) -> list[Address]:
+        """Give the host's own addresses of a family; of very many the first."""
+        found = (own for one in self._interfaces for own, _ in one.addresses if own[0] is family)
+        return list(dict.fromkeys(found))[:_MOST_OWN]
+
     def way_of(self, source: Address) -> str:
         """Name the interface by which a source comes in."""
         way = self._state.way_of(source)
@@ -108,10 +114,12 @@ class Stage:
         """Send a probe, and tell whether INPUT let it in; a turn is a conversation of its own."""
         if probe.inside:
             return self._is_forwarded(probe, turn)
-        way = self.way_of(probe.source)
-        own = self.own(probe.source[0], way)
-        packet = of_kind(probe.kind, probe.source, own, _SPORT + turn)
-        return self.arrives(packet, probe.source[0], probe.kind.protocol, way)
+        family, way = probe.source[0], self.way_of(probe.source)
+        here: Iterable[Address] = [self.own(family, way)]
+        if probe.owner and probe.kind.destination is None:
+            here = self.every_own(family)  # whichever address lets an owner in
+        packets = (of_kind(probe.kind, probe.source, own, _SPORT + turn) for own in here)
+        return any(self.arrives(one, family, probe.kind.protocol, way) for one in packets)
 
     def _is_forwarded(self, probe: Probe, turn: int) -> bool:
         """Send a probe from outside, and tell whether it leaves by the inner interface."""
@@ -191,7 +199,7 @@ def interfaces_of(state: HostState) -> list[Interface]:
     named = frozenset[str]()
     for table in state.tables:
         named |= ruletext.interfaces_named(table)
-    known = {one.name: one for one in state.interfaces if one.addresses or one.name in named}
+    known = {one.name: one for one in state.interfaces if one.addresses}
     for name in (state.outside, *(way for _, way in state.routes), *sorted(named)):
         if name != "lo" and _DEVICE_NAME.fullmatch(name):
             known.setdefault(name, Interface(name))

@@ -4,6 +4,7 @@ Each gives whether its last packet got in, or None if the host's own rules let i
 """
 
 import contextlib
+import itertools
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from geofence.model import Address, Family
 from geofence.prefixes import format_address
 from geofence.rehearsal import packets
-from geofence.rehearsal.corpus import FOREIGN
+from geofence.rehearsal.corpus import FOREIGN, Way
 from geofence.rehearsal.packets import ACK, ICMP, ICMPV6, PUSH, SYN, TCP, UDP
 from geofence.rehearsal.stage import Stage
 
@@ -20,6 +21,7 @@ _PORTS_OUT = {UDP: (53, 123, 443), TCP: (443, 80, 53)}
 _ICMP = {Family.INET: ICMP, Family.INET6: ICMPV6}
 SESSION = "data in a session"
 _SEQUENCE = 1000
+_FIRST_PORT = 50000
 
 Talk = Callable[[Stage], bool | None]
 
@@ -41,7 +43,7 @@ class Guest:
 
 
 def talks(
-    family: Family, owners: Mapping[Address, int], guests: Iterable[Guest] = ()
+    family: Family, owners: Mapping[Address, Way], guests: Iterable[Guest] = ()
 ) -> dict[str, Talk]:
     """Give every conversation by its name; owners come to a port."""
     label = family.label
@@ -57,10 +59,10 @@ def talks(
             lambda stage: _related(stage, family)
         ),
     }
-    for owner, port in owners.items():
+    for owner, there in owners.items():
         if owner[0] is family:
-            name = f"{SESSION} from {format_address(*owner)} to port {port}"
-            found[name] = _session(owner, port)
+            name = f"{SESSION} from {format_address(*owner)} to port {there.port}"
+            found[name] = _session(owner, there)
     for guest in guests:
         if guest.address[0] is family:
             name = f"a connection that {format_address(*guest.address)} begins abroad"
@@ -125,24 +127,30 @@ def _related(stage: Stage, family: Family) -> bool | None:
         return stage.arrives(error, family, _ICMP[family], stage.outside)
 
 
-def _session(owner: Address, port: int) -> Talk:
+def _session(owner: Address, there: Way) -> Talk:
+    theirs = itertools.count(_FIRST_PORT)  # conntrack would know another one from the same port
+
     def talk(stage: Stage) -> bool | None:
-        family, way = owner[0], stage.way_of(owner)
-        own = stage.own(family, way)
+        addresses = [there.own] if there.own else stage.every_own(owner[0])
+        said = [one_to(stage, own) for own in addresses]
+        return True if True in said else said[-1]
+
+    def one_to(stage: Stage, own: Address) -> bool | None:
+        family = owner[0]
         with socket.socket(family.af, socket.SOCK_STREAM) as listener:
             try:
-                listener.bind((format_address(*own), port))
+                listener.bind((format_address(*own), there.port))
                 listener.listen(1)
             except OSError:
                 return None
-            return _speak(stage, owner, own, port)
+            return _speak(stage, owner, own, (next(theirs), there.port))
 
     return talk
 
 
-def _speak(stage: Stage, owner: Address, own: Address, port: int) -> bool | None:
+def _speak(stage: Stage, owner: Address, own: Address, ports: tuple[int, int]) -> bool | None:
     """Shake hands and send data; None if the host's answer never leaves."""
-    way, ports = stage.way_of(owner), (50000, port)
+    way = stage.way_of(owner)
     for device in stage.devices.values():
         device.read()
 

@@ -28,7 +28,7 @@ class Setup:
     fence: Fence
     goals: tuple[Goal, ...]
     models: Mapping[Family, Model]
-    owners: Mapping[Address, int]  # and the port they come to
+    owners: Mapping[Address, corpus.Way]  # and where they come to
     ports: tuple[int, ...]  # of SSH
     ends: bool = True  # whether both ends of every prefix are tried
 
@@ -40,7 +40,6 @@ class Seen:
     what: Probe | str
     expected: bool
     actual: bool
-    rule: str = ""  # that decided
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +48,7 @@ class Result:
 
     packets: int = 0
     wrong: list[Seen] = field(default_factory=list)
+    suspects: list[Probe] = field(default_factory=list)  # trusted, and nothing let them in
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unproved: bool = False  # the host's own rules hid what the chain does
@@ -74,7 +74,10 @@ def try_out(setup: Setup) -> Result:
             if (due := verdicts.due(model, probe, old, cut=cut)) != new
         ]
         result.wrong += _talked(stage, talked, said, result)
-        result.failures += verdicts.overall(model, _kinds(setup, model), found)
+        result.failures += verdicts.overall(model, _kinds(setup, model), _unnamed(setup), found)
+        suspects, notes = verdicts.unheard(model, found)
+        result.suspects += suspects
+        result.notes += notes
         result.unproved |= any(
             not old
             for probe, old, _, _ in found
@@ -84,33 +87,35 @@ def try_out(setup: Setup) -> Result:
     return result
 
 
-def alone(setup: Setup, family: Family, what: Probe | str) -> Seen:
-    """Try one packet, or one conversation, in a namespace where nothing else has been sent."""
-    stage, model = Stage(setup.state, setup.sets), setup.models[family]
+def without(setup: Setup, family: Family, what: Probe | str) -> bool | None:
+    """Try one packet, or one conversation, without the fence, and nothing else before it."""
+    stage = Stage(setup.state, setup.sets)
     _without(setup, stage)
-    if isinstance(what, str):
-        talk = _talks(setup, family)[what]
-        due = verdicts.talk_due(what, talk(stage))
-        _with(setup, family)
-        before = stage.counted()
-        actual = talk(stage)
-        return Seen(
-            what=what,
-            expected=bool(due),
-            actual=bool(actual),
-            rule=verdicts.decider(before, stage.counted(), passed=bool(actual)),
-        )
-    old = stage.gets_in(what, 1)
-    (cut,) = _meanwhile(setup, model, stage, [what])
+    return _one(setup, stage, family, what)
+
+
+def meanwhile(setup: Setup, family: Family, what: Probe) -> bool:
+    """Try one packet with a chain that is one DROP, or one jump to the target."""
+    stage = Stage(setup.state, setup.sets)
+    _without(setup, stage)
+    (cut,) = _meanwhile(setup, setup.models[family], stage, [what])
+    return cut
+
+
+def within(setup: Setup, family: Family, what: Probe | str) -> tuple[bool | None, str]:
+    """Try one packet, or one conversation, with the fence, and name the rule that decided."""
+    stage = Stage(setup.state, setup.sets)
+    _without(setup, stage)
     _with(setup, family)
     before = stage.counted()
-    new = stage.gets_in(what, 3)
-    return Seen(
-        what=what,
-        expected=verdicts.due(model, what, old, cut=cut),
-        actual=new,
-        rule=verdicts.decider(before, stage.counted(), passed=new),
-    )
+    passed = _one(setup, stage, family, what)
+    return passed, verdicts.decider(before, stage.counted(), passed=bool(passed))
+
+
+def _one(setup: Setup, stage: Stage, family: Family, what: Probe | str) -> bool | None:
+    if isinstance(what, str):
+        return _talks(setup, family)[what](stage)
+    return stage.gets_in(what, 1)
 
 
 def family_of(setup: Setup, what: Probe | str) -> Family:
@@ -128,7 +133,7 @@ def on_bare_host(setup: Setup, verdict: str, *, ends: bool) -> Setup:
     """
     policy = verdict if setup.fence.style is Style.GATE else "DROP"
     text = f"*filter\n:INPUT {policy}\n"
-    if setup.fence.style is Style.ALLOW:
+    if setup.fence.style is Style.ALLOW and setup.fence.target != "ACCEPT":
         text += f":{setup.fence.target} -\n-A {setup.fence.target} -j {verdict}\n"
     if setup.fence.forward is Forward.DOCKER_USER:
         text += ":DOCKER-USER -\n-A FORWARD -j DOCKER-USER\n"
@@ -142,7 +147,7 @@ def on_bare_host(setup: Setup, verdict: str, *, ends: bool) -> Setup:
 def _probes(setup: Setup, model: Model, stage: Stage, result: Result) -> list[Probe]:
     """Choose the packets: a few of every kind, and one from all ends of all prefixes."""
     kinds = _kinds(setup, model)
-    found = [*corpus.sampled(model, kinds, setup.owners)]
+    found = list(dict.fromkeys(corpus.sampled(model, kinds, setup.owners)))
     found += _forwarded(setup, model)
     if not setup.ends:
         return found
@@ -154,7 +159,12 @@ def _probes(setup: Setup, model: Model, stage: Stage, result: Result) -> list[Pr
 
 
 def _kinds(setup: Setup, model: Model) -> tuple[Kind, ...]:
-    return corpus.services(model.family, setup.ports, setup.state.tables)
+    named = corpus.services(model.family, setup.ports, setup.state.tables)
+    return (*named, *_unnamed(setup))
+
+
+def _unnamed(setup: Setup) -> tuple[Kind, ...]:
+    return corpus.unnamed(setup.ports, setup.state.tables)
 
 
 def _all_get_in(model: Model, stage: Stage, kind: Kind) -> bool:

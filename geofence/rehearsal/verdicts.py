@@ -33,14 +33,14 @@ def talk_due(name: str, before: bool | None) -> bool | None:  # noqa: FBT001
     return True if name.startswith(SESSION) else before
 
 
-def overall(model: Model, kinds: Sequence[Kind], verdicts: Sequence[Verdict]) -> list[str]:
+def overall(
+    model: Model, kinds: Sequence[Kind], unnamed: Sequence[Kind], verdicts: Sequence[Verdict]
+) -> list[str]:
     """Say what no single packet shows: a fence that decides nothing, an owner nobody lets in."""
     gate = model.fence.style is Style.GATE
     foreign = [one for one in verdicts if one[0].why == "foreign" and one[0].kind in kinds]
     said = []
-    open_kinds = {
-        str(probe.kind) for probe, _, cut, _ in foreign if cut and probe.kind in kinds[-2:]
-    }
+    open_kinds = {str(probe.kind) for probe, _, cut, _ in foreign if cut and probe.kind in unnamed}
     if gate and open_kinds:
         said.append(
             f"{model.family.label}: the jump stands behind a rule that lets everybody in:"
@@ -56,13 +56,23 @@ def overall(model: Model, kinds: Sequence[Kind], verdicts: Sequence[Verdict]) ->
             f"{model.family.label}: nothing drops who is no member: style allow needs a rule or a"
             " policy of yours that does"
         )
-    for address in corpus.trusted_addresses(model):
-        found = [one for one in verdicts if one[0].source == address and one[0].why == "trusted"]
-        if found and not any(new for *_, new in found):
-            said.append(
-                f"{model.family.label}: nothing lets the trusted {format_address(*address)} in"
-            )
     return said
+
+
+def unheard(model: Model, verdicts: Sequence[Verdict]) -> tuple[list[Probe], list[str]]:
+    """Give a probe of each trusted address that nothing let in, by what lets members in.
+
+    Where nothing that was tried lets members in either, that is all there is to say of it.
+    """
+    heard = {probe.source for probe, *_, new in verdicts if new}
+    found = [one for one in corpus.some_trusted(model) if one not in heard]
+    kinds = [probe.kind for probe, old, _, _ in verdicts if old and probe.why.startswith("member")]
+    if kinds:
+        return [Probe(one, kinds[0], "trusted", owner=True) for one in found], []
+    return [], [
+        f"nothing that was tried lets the trusted {format_address(*one)} in, nor a member"
+        for one in found
+    ]
 
 
 def decider(before: Mapping[str, int], after: Mapping[str, int], *, passed: bool) -> str:

@@ -1,11 +1,12 @@
 """A host that was set up before it is booted: its stored lists, its enabled fences, its hook."""
 
+import contextlib
 import datetime
 import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -108,7 +109,9 @@ def store(state: Path, prefixes: Mapping[str, list[str]] = PREFIXES, fence: str 
 
 
 def enable(state: Path, variant: str = "nft", fence: Fence = JP) -> None:
-    """Record that a fence is enabled."""
+    """Record that a fence is enabled; that stores the trusted addresses too."""
+    if not (state / "trusted").exists():
+        trust(state, {})
     tables = [Iptables(family, Variant(variant)) for family in Family]
     goals = rules.wanted(fence, tables, trusting=True)
     record = enabled.record_of(fence, goals, now())
@@ -162,3 +165,14 @@ def jumps(variant: str = "nft") -> list[str]:
 
 def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
+
+
+@contextlib.contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    """Let nothing be written below a directory, not even by root."""
+    lab.run("mount", "--bind", directory, directory)
+    try:
+        lab.run("mount", "-o", "remount,bind,ro", directory)
+        yield
+    finally:
+        lab.run("umount", directory)

@@ -98,8 +98,8 @@ def redhat(root):
 
 
 def old_redhat(root):
-    root.put("etc/rc.d/init.d/iptables", mode=0o755)
-    root.put("etc/rc.d/init.d/ip6tables", mode=0o755)
+    for name in ("iptables", "ip6tables"):
+        root.put(f"etc/rc.d/init.d/{name}", f". /etc/sysconfig/{name}-config\n", mode=0o755)
     root.put("etc/sysconfig/iptables-config", OWN_CONFIG, 0o600)
     for level in "0123456":
         (root.path / f"etc/rc.d/rc{level}.d").mkdir()
@@ -371,6 +371,121 @@ def test_a_kind_that_is_unknown_is_a_usage_error(root, run):
     answer = run("install", "openrc")
     assert answer.status == 2
     assert "known: iptables-services, netfilter-persistent, sysv, ufw" in answer.err
+
+
+def test_a_root_that_is_not_there_is_a_usage_error_and_not_made(root, geofence, tmp_path):
+    for verb in ("install", "uninstall"):
+        answer = geofence(verb, "--root", tmp_path / "typo")
+        assert answer.status == 2
+        assert f"{tmp_path}/typo is no directory" in answer.err
+        assert not (tmp_path / "typo").exists()
+
+
+def test_what_is_done_is_told_when_it_is_done(root, run):
+    debian(root)
+    plugins = root.path / PLUGINS
+    with booted.read_only(plugins):
+        answer = run("install")
+    assert answer.status == 74
+    assert answer.out == ""
+    assert f"/{BOOT} is in place\n" in answer.err
+    assert "then geofence install does the rest; or: geofence uninstall" in answer.err
+    assert run("install").status == 0
+    with booted.read_only(plugins):
+        answer = run("uninstall")
+    assert (answer.status, answer.out) == (74, "")
+    assert "nothing was changed" in answer.err
+    assert run("uninstall").status == 0
+    assert not (root.path / BOOT).exists()
+
+
+def test_where_nothing_can_be_written_it_says_that_nothing_was_changed(root, run):
+    debian(root)
+    with booted.read_only(root.path):
+        answer = run("install")
+    assert (answer.status, answer.out) == (74, "")
+    assert "nothing was changed" in answer.err
+
+
+def test_a_snapshot_that_the_disk_does_not_take_is_told_beside_what_is_in_place(root, run):
+    debian(root)
+    with booted.read_only(root.state / "JP"):
+        answer = run("install")
+    assert answer.status == 74
+    assert "what brings the fences back at boot is in place" in answer.err
+    assert (root.path / BOOT).exists()
+
+
+@pytest.mark.parametrize("text", ["", "case $1 in\nstart) ;;\nesac\n"], ids=["empty", "without"])
+def test_a_script_that_says_no_shell_is_given_one_until_it_is_uninstalled(root, run, text):
+    ubuntu(root)
+    root.put("etc/ufw/before.init", text, 0o640)
+    before = root.files()
+    run("install")
+    path = root.path / "etc/ufw/before.init"
+    assert path.read_text().startswith("#!/bin/sh\n# geofence: begin")
+    assert path.read_text().endswith(text)
+    assert run("install").out.count("as it should be") == 3
+    run("uninstall")
+    assert root.files() == before
+
+
+def test_sysv_scripts_that_do_not_ask_geofence_for_the_sets_are_named(root, run):
+    (root.path / "etc/init.d").mkdir(parents=True)
+    warnings = run("install", "sysv", "--json").document["warnings"]
+    assert "/etc/sysconfig/iptables-config is left out" in warnings[0]
+    assert not (root.path / "etc/sysconfig").exists()
+    root.put("etc/init.d/iptables", "iptables-restore < /etc/iptables.rules\n")
+    warnings = run("install", "sysv", "--json").document["warnings"]
+    assert "does not seem to read /etc/sysconfig/iptables-config" in warnings[0]
+    assert (root.path / "etc/sysconfig/iptables-config").exists()
+
+
+def test_a_sysv_script_that_reads_its_configuration_is_given_one(root, run):
+    old_redhat(root)
+    (root.path / "etc/sysconfig/iptables-config").unlink()
+    assert run("install", "--json").document["warnings"] == []
+    assert "pre-start" in (root.path / "etc/sysconfig/iptables-config").read_text()
+
+
+def test_scripts_are_told_the_warnings_too(root, run):
+    debian(root)
+    (root.state / "ASIA" / "1").mkdir(parents=True)
+    booted.enable(root.state)
+    (warning,) = run("install", "--json").document["warnings"]
+    assert warning.startswith("ASIA: no snapshot for the boot hook: ")
+    (warning,) = run("uninstall", "--json").document["warnings"]
+    assert warning == "JP: a reboot does not bring it back any more"
+
+
+def test_what_is_installed_is_found_out_again_where_the_record_is_damaged(root, run):
+    debian(root)
+    before = root.files()
+    run("install")
+    (root.state / "installed.json").write_text("{")
+    answer = run("uninstall")
+    assert answer.status == 74
+    assert "installed.json is damaged" in answer.err
+    assert run("install").status == 0
+    assert run("uninstall").status == 0
+    assert {path for path in root.files() if "geofence" in path} <= {
+        *before,
+        "usr/local/lib/geofence",
+    }
+
+
+def test_an_edited_file_is_to_be_removed_before_it_is_installed_again(root, run):
+    bare(root)
+    booted.enable(root.state)
+    run("install")
+    for path in (BOOT, "etc/systemd/system/geofence-boot.service"):
+        text = (root.path / path).read_text()
+        (root.path / path).write_text(text.replace("STATE=", "HOME=").replace("pre-start", "start"))
+        found = brings_back(root.path, root.state, ["JP"])
+        assert found.cure == f"remove /{path}, which was changed; then: geofence install"
+        (root.path / path).unlink()
+        run("install")
+        assert brings_back(root.path, root.state, ["JP"]).back
 
 
 def test_uninstall_warns_of_saved_rules_that_no_boot_could_load(root, run):

@@ -10,6 +10,7 @@ from geofence.kernel.iptables import Iptables, Variant
 from geofence.model import Family, Fence, PrefixList
 from geofence.prefixes import parse_address, parse_prefix, parse_trusted
 from geofence.rehearsal import Play, Report, rehearse
+from geofence.rehearsal.corpus import Way
 from geofence.rules import Goal
 from geofence.ruletext import Own
 from tests import lab
@@ -52,7 +53,7 @@ def play(
             family: tuple(prefix for of, prefix in map(parse_trusted, trusting) if of is family)
             for family in Family
         },
-        owners={parse_address(text): 22 for text in owners},
+        owners={parse_address(text): Way(22) for text in owners},
         ssh_ports=[22],
         trusting=bool(trusting),
     )

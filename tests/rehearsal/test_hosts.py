@@ -9,6 +9,8 @@ from geofence.kernel import tap
 from geofence.kernel.iptables import Iptables
 from geofence.kernel.namespace import privately
 from geofence.model import Family, Fence, Forward, Private, Style
+from geofence.prefixes import parse_address
+from geofence.rehearsal.corpus import Way
 from geofence.rules import Goal
 from tests import lab
 from tests.rehearsal import plays
@@ -220,3 +222,121 @@ def test_where_the_tun_device_is_closed_a_pair_of_devices_serves(variant, monkey
     assert plays.complaints(plays.rehearsed(plays.play(variant))) == ""
     said = plays.complaints(plays.rehearsed(plays.play(variant, owners=["8.8.8.8"])))
     assert "from 8.8.8.8 (must get in): should pass, was dropped" in said
+
+
+MOVED = (
+    ":INPUT DROP [0:0]",
+    "-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "-A INPUT -p tcp -m tcp --dport 2222 -j ACCEPT",
+)
+
+
+def rehearsed_for(way: Way, **more) -> str:
+    play = plays.play("nft", **more)
+    owners = dict.fromkeys(play.owners, way)
+    return plays.complaints(
+        plays.rehearsed(dataclasses.replace(play, owners=owners, ssh_ports=[way.port]))
+    )
+
+
+def test_an_ssh_server_at_another_port_is_no_mistake():
+    plays.in_force()
+    plays.host_rules("nft", *MOVED)
+    assert rehearsed_for(Way(2222)) == ""
+    assert "tcp to port 22 from" in rehearsed_for(Way(22))
+
+
+def test_a_rule_for_one_of_the_hosts_addresses_is_no_mistake():
+    def act() -> tuple[str, str, str]:
+        devices()
+        plays.in_force()
+        lab.run("ip", "address", "add", "203.0.113.6/24", "dev", "eth0")
+        bound = "-A INPUT -d 203.0.113.6/32 -p tcp -m tcp --dport 22 -j ACCEPT"
+        plays.host_rules("nft", ":INPUT DROP [0:0]", bound)
+        here, other = (parse_address(f"203.0.113.{last}") for last in (6, 5))
+        found = [rehearsed_for(Way(22, own)) for own in (here, other, None)]
+        return found[0], found[1], found[2]
+
+    there, elsewhere, anywhere = privately(act)
+    assert (there, anywhere) == ("", "")
+    assert "tcp to port 22 to 203.0.113.5 from 133.11.0.9 (must get in)" in elsewhere
+
+
+@pytest.mark.parametrize("rule", ["-p tcp -m tcp --dport 1:65535", "-p udp -m udp --dport 1:65535"])
+def test_rules_that_name_every_port_are_no_obstacle(rule):
+    plays.in_force()
+    plays.host_rules("nft", f"-A INPUT {rule} -j ACCEPT")
+    assert plays.complaints(plays.rehearsed(plays.play("nft"))) == ""
+
+
+def test_a_trap_for_port_scanners_is_no_mistake():
+    plays.in_force()
+    plays.host_rules(
+        "nft",
+        "-A INPUT -m recent --name scan --rcheck -j DROP",
+        "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT",
+        "-A INPUT -p tcp -m tcp --dport 443 -j ACCEPT",
+        "-A INPUT -m recent --name scan --set -j DROP",
+    )
+    assert plays.complaints(plays.rehearsed(plays.play("nft", trusting=["198.51.100.9"]))) == ""
+
+
+def test_a_trap_made_of_a_set_is_no_mistake():
+    plays.in_force()
+    lab.run("ipset", "create", "scan", "hash:ip", "timeout", "60")
+    plays.host_rules(
+        "nft",
+        "-A INPUT -m set --match-set scan src -j DROP",
+        "-A INPUT -p tcp -m multiport --dports 23,139 -j SET --add-set scan src --exist",
+        "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT",
+        "-A INPUT -j DROP",
+    )
+    assert plays.complaints(plays.rehearsed(plays.play("nft", trusting=["198.51.100.9"]))) == ""
+
+
+def test_a_trusted_address_on_a_host_that_lets_nobody_in_is_only_noted():
+    plays.in_force()
+    plays.host_rules("nft", ":INPUT DROP [0:0]", "-A INPUT -i lo -j ACCEPT")
+    report = plays.rehearsed(plays.play("nft", owners=[], trusting=["198.51.100.9"]))
+    assert plays.complaints(report) == ""
+    assert any("lets the trusted 198.51.100.9 in, nor a member" in note for note in report.notes)
+
+
+def test_what_strays_in_the_kernels_set_is_caught():
+    plays.in_force(plays.members(*plays.JAPAN, "100.64.0.0/10"))
+    said = plays.complaints(plays.rehearsed(plays.play("nft")))
+    assert "from 100.64.0.0 (in 100.64.0.0/10, which the list has not): should be dropped" in said
+
+
+def test_style_allow_may_accept_by_itself():
+    plays.in_force()
+    plays.host_rules("nft", *MOVED[:2])
+    plays.host_rules("nft", *MOVED[:2], family=Family.INET6)
+    fence = dataclasses.replace(ALLOW, target="ACCEPT")
+    assert plays.complaints(plays.rehearsed(plays.play("nft", fence))) == ""
+
+
+def test_very_many_trusted_addresses_do_not_make_it_endless():
+    plays.in_force()
+    many = [f"20.{n >> 8}.{n & 255}.1" for n in range(2000)]
+    report = plays.rehearsed(plays.play("nft", trusting=many))
+    assert plays.complaints(report) == ""
+    assert report.packets < 50_000
+
+
+@pytest.mark.parametrize("outside", ["nosuch0", "docker0"])
+def test_an_outside_interface_that_is_none_is_told(outside):
+    def act() -> tuple[str, tuple[str, ...]]:
+        devices()
+        plays.in_force()
+        fence = dataclasses.replace(FORWARDING, forward=Forward.FORWARD, outside=(outside,))
+        report = plays.rehearsed(plays.play("nft", fence))
+        return plays.complaints(report), report.notes
+
+    said, notes = privately(act)
+    assert ("`outside` names nosuch0, and there is no such interface" in said) is (
+        outside != "docker0"
+    )
+    assert any(
+        "the way to the world is eth0, which `outside` does not name" in one for one in notes
+    )
