@@ -8,6 +8,7 @@ STATE/JP/enabled/SHA256SUMS
 import contextlib
 import dataclasses
 import datetime
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,9 +126,9 @@ def damaged(state: Path) -> dict[str, str]:
     """Name the fences whose record of being enabled is damaged, and say what is wrong."""
     with contextlib.suppress(OSError):
         return {
-            home.parent.name: wrong
-            for home in sorted(state.glob(f"*/{_HOME}"))
-            if (wrong := whole.damage(home))
+            home.name: wrong
+            for home in sorted(state.iterdir())
+            if os.path.lexists(home / _HOME) and (wrong := whole.damage(home / _HOME))
         }
     return {}
 

@@ -47,7 +47,7 @@ def boot_state(
         snapshots=frozenset(
             name
             for name in fences
-            if _is_whole(state / name / "bundled") and missing.stored_snapshot(name, state)
+            if not whole.damage(state / name / "bundled") and missing.stored_snapshot(name, state)
         ),
         on_missing={name: missing.on_missing(name, state) for name in fences},
     )
@@ -57,7 +57,7 @@ def _trusted(state: Path, wanted: Trusted | None, now: datetime.datetime) -> str
     expected = (state / "trusted", state / "passes.json", *state.glob("*/enabled"))
     if wanted is None or not any(os.path.lexists(path) for path in expected):
         return ""
-    if not _is_whole(state / "trusted"):
+    if whole.damage(state / "trusted"):
         return _DAMAGED
     try:
         stored = trustfiles.remembered(state)
@@ -87,22 +87,10 @@ def _damaged_records(state: Path) -> Iterator[str]:
         record = enabled.read(home.name, state)
         if (
             record is None
-            or not _is_whole(home / "enabled")
+            or whole.damage(home / "enabled")
             or not all(
                 (home / "enabled" / f"{family}.{variant}.rules").exists()
                 for family, variant in record.variants.items()
             )
         ):
             yield home.name
-
-
-def _is_whole(home: Path) -> bool:
-    """Tell whether the sh hook finds every file listed, and every listed file as it was written."""
-    try:
-        listed = (home / whole.SUMS).read_text().splitlines()
-        names = {path.name for path in home.iterdir() if not path.name.startswith(".")}
-    except (OSError, UnicodeDecodeError):
-        return False
-    return names == {whole.SUMS, *(line.partition("  ")[2] for line in listed)} and all(
-        whole.content(home, name) is not None for name in names - {whole.SUMS}
-    )

@@ -8,6 +8,7 @@ from geofence.doctor.anybody import steps, verdict
 from geofence.doctor.facts import Facts, Held
 from geofence.doctor.finding import Finding
 from geofence.model import Family, Forward
+from geofence.ruletext import words_of
 
 _EARLY = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("mangle", "INPUT"),
           ("security", "INPUT"))  # fmt: skip
@@ -61,7 +62,11 @@ def drops(facts: Facts) -> Iterator[Finding]:
     for held in facts.rules:
         for name, chain in _EARLY:
             table = held.tables[name]
-            found = steps(table, chain, facts.outside)
+            found = (
+                step
+                for step in steps(table, chain, facts.outside)
+                if "-d" not in words_of(step.rule)  # Docker guards its containers so
+            )
             what, step = verdict(found, table.policies.get(chain, ""))
             if what == "DROP":
                 yield Finding(

@@ -126,13 +126,13 @@ def test_one_fence_that_fails_does_not_stop_the_next(state, geofence):
     assert booted.held() == booted.of(booted.PREFIXES)
 
 
-def test_a_damaged_record_is_told_and_not_followed(state, geofence):
+def test_a_damaged_record_is_told_and_its_sound_rules_are_put_back(state, geofence):
     booted.enable(state)
     (state / "JP" / "enabled" / "enabled.json").write_text("{")
     answer = geofence("hook", "start")
     assert answer.status == 1
     assert "JP: the record of its being enabled is damaged" in answer.err
-    assert booted.jumps() == []
+    assert booted.jumps() == [JUMP, JUMP]
     assert geofence("hook", "status").status == 3
 
 
