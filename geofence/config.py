@@ -1,12 +1,8 @@
 """Read geofence.toml into a Config, whole or not at all."""
 
 import dataclasses
-import enum
-import os
 import re
-import stat
 import tomllib
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,8 +10,9 @@ from typing import Any, TypeVar
 from geofence import codec, sources
 from geofence.errors import ConfigError, UsageError
 from geofence.model import Family, Fence, Forward, Limits, OnMissing, Private, Style
+from geofence.ownership import require_trusted_owner
 from geofence.prefixes import parse_address, parse_trusted
-from geofence.tomlkeys import line_of, refuse_unknown_keys
+from geofence.tomlkeys import choices, line_of, refuse_unknown_keys
 
 DEFAULT_PATH = Path("/etc/geofence/geofence.toml")
 _CURE = "nothing was changed; mend the file and run again"
@@ -194,19 +191,9 @@ def _convert(table: Any, kind: type[T], where: str) -> T:
     except ValueError as error:
         what, _, place = str(error).partition(" - at `$")
         if what.startswith("Invalid enum value"):
-            what += f"; known: {', '.join(_choices(kind, place))}"
+            what += f"; known: {', '.join(choices(kind, place))}"
         path = f"{where}{place.removesuffix('`')}".removeprefix(".")
         raise ValueError(f"{path}: {what}") from None
-
-
-def _choices(kind: Any, place: str) -> list[str]:
-    """Give the values that the key at a place may have."""
-    key = re.sub(r"\[.*|`", "", place).rpartition(".")[2]
-    known = typing.get_type_hints(kind)[key]
-    for one in (known, *typing.get_args(known)):
-        if isinstance(one, type) and issubclass(one, enum.StrEnum):
-            return [repr(str(choice)) for choice in one]
-    return []
 
 
 def _fence(name: str, table: _FenceTable, file: _File, tables: Mapping[str, Any]) -> Fence:
@@ -305,14 +292,3 @@ def _require_positive(file: _File) -> None:
             least = 0 if where in may_be_zero or field.name == "checksum_pause_seconds" else 1e-9
             if not least <= value < float("inf"):
                 raise ValueError(f"{where}.{field.name}: {value} is out of range")
-
-
-def require_trusted_owner(path: Path) -> None:
-    """Refuse a file that somebody else than root, or than us, could have written."""
-    about = path.stat()
-    group = about.st_mode & stat.S_IWGRP and about.st_gid not in (0, os.getegid())
-    if about.st_uid not in (0, os.geteuid()) or group or about.st_mode & stat.S_IWOTH:
-        raise ConfigError(
-            f"{path}: others than root may write it",
-            cure=f"chown root {path} && chmod go-w {path}",
-        )

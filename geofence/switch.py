@@ -14,8 +14,8 @@ from geofence import (
     owners,
     pending,
     rehearsal,
+    remarks,
     rules,
-    ruletext,
     trusted,
     trustfiles,
 )
@@ -26,7 +26,7 @@ from geofence.force import Host, repair
 from geofence.kernel import Sets, iptables
 from geofence.kernel.iptables import Iptables
 from geofence.kernel.namespace import NoNamespace
-from geofence.model import Address, Family, Fence, Lists, chain_name
+from geofence.model import Address, Family, Fence, Lists
 from geofence.peers import ssh_ports, ssh_sessions
 from geofence.rehearsal import Play, Report
 from geofence.rehearsal.corpus import Way
@@ -112,7 +112,7 @@ def disable(fences: Sequence[str], host: Firewall) -> Switched:
     return Switched(
         changed=bool(changed),
         tables=tuple(dict.fromkeys(str(goal.rules) for goal in changed)),
-        warnings=tuple(_kept(fences, tables)),
+        warnings=tuple(remarks.kept(fences, tables)),
     )
 
 
@@ -158,7 +158,11 @@ def _enable(request: Request, host: Firewall, sets: Sets, tables: tuple[Iptables
         tables=tuple(str(one) for one in tables),
         report=report,
         confirm_seconds=request.confirm_seconds if changed else None,
-        warnings=(*_warnings(plan), *warnings),
+        warnings=(
+            *(report.notes if report else ()),
+            *remarks.enabled(plan.fences, tables, plan.goals),
+            *warnings,
+        ),
     )
 
 
@@ -280,44 +284,3 @@ def _meant(fence: Fence, host: Firewall, sets: Sets) -> Lists:
     """Give the list that the fence is meant to let in: the stored one, else the kernel's."""
     generation = host.store.active(fence.name).generation
     return generation.lists if generation else enforced(fence.name, sets)
-
-
-def _warnings(plan: _Plan) -> list[str]:
-    said = []
-    for rule in plan.tables:
-        others = [one for one in iptables.in_use(rule.family) if one != rule]
-        said += [
-            f"{other} holds rules too; both are asked, and what either drops is dropped;"
-            f" the fence is in {rule}"
-            for other in others
-        ]
-    if not iptables.has_ipv6():
-        said.append("this kernel speaks no IPv6: there is nothing to fence")
-    for fence in plan.fences:
-        if fence.families and Family.INET6 not in fence.families and iptables.has_ipv6():
-            said.append(f"{fence.name} is about IPv4 alone: IPv6 stays as open as it is")
-        if fence.forward and any(
-            jump.chain not in ("INPUT", fence.forward)
-            for goal in plan.goals[fence.name]
-            for jump in goal.own.jumps
-        ):
-            said.append(
-                "a family has no chain DOCKER-USER: there FORWARD has the jump, and if Docker makes"
-                " one it puts its own rules before it; then run: geofence repair"
-            )
-        for one in plan.tables:
-            jumps = ruletext.foreign_jumps(ruletext.read(one.save()), chain_name(fence.name))
-            said += [f"{one}: a rule that is not geofence's leads to its chain too: -A {jump.chain}"
-                     f" {jump.rule}" for jump in jumps]  # fmt: skip
-    return said
-
-
-def _kept(fences: Sequence[str], tables: Sequence[Iptables]) -> list[str]:
-    """Say which chains stay, empty, because somebody else's rule leads to them."""
-    return [
-        f"{one}: the chain {chain_name(fence)} stays, empty, for this rule leads to it:"
-        f" -A {jump.chain} {jump.rule}"
-        for fence in fences
-        for one in tables
-        for jump in ruletext.foreign_jumps(ruletext.read(one.save()), chain_name(fence))
-    ]

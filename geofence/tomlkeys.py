@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import enum
 import re
 import types
 import typing
@@ -56,3 +57,13 @@ def line_of(text: str, complaint: str) -> str:
 
 def _keys(dotted: str) -> tuple[str, ...]:
     return tuple(key.strip(" \t\"'") for key in dotted.split("."))
+
+
+def choices(kind: Any, place: str) -> list[str]:
+    """Give the values that the key at a place may have."""
+    key = re.sub(r"\[.*|`", "", place).rpartition(".")[2]
+    known = typing.get_type_hints(kind)[key]
+    for one in (known, *typing.get_args(known)):
+        if isinstance(one, type) and issubclass(one, enum.StrEnum):
+            return [repr(str(choice)) for choice in one]
+    return []

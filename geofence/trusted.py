@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geofence import codec
-from geofence.config import require_trusted_owner
 from geofence.disk import Disk, translated
 from geofence.enforce import discard, refuse_foreign, swap_all
 from geofence.errors import ConfigError, DiskError, KernelRefused
 from geofence.kernel import Sets
 from geofence.model import Address, Family, Prefix, staging_name, trusted_name
+from geofence.ownership import require_trusted_owner
 from geofence.prefixes import format_prefix, parse_prefix, parse_trusted, quote, range_of
 
 MAX_SECONDS = 2_147_483  # of a timeout, ipset(8): 24 days, 20 hours

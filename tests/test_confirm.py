@@ -18,7 +18,7 @@ import pytest
 
 from geofence import confirm, locks, pending, rules, watcher
 from geofence.disk import Disk
-from geofence.errors import Busy
+from geofence.errors import Busy, DiskError
 from geofence.kernel.iptables import Iptables, Variant
 from geofence.model import Family, Fence
 from tests import lab
@@ -239,6 +239,37 @@ def test_a_watcher_takes_back_what_it_knows_though_its_note_is_damaged(host):
     host.enable("--confirm", "1")
     (host.state / "pending.json").write_text("{}")
     until(host.is_open)
+
+
+def test_a_watcher_takes_back_what_it_knows_though_the_whole_state_is_gone(host):
+    before = host.rules()
+    assert host.enable("--confirm", "2").status == 0
+    assert not host.is_open()
+    host.state.rename(host.state.with_name("gone"))
+    until(lambda: host.rules() == before)
+
+
+def test_a_confirmation_that_the_disk_does_not_take_says_what_is_in_force_and_can_be_repeated(
+    host, monkeypatch
+):
+    assert host.enable("--confirm", "60").status == 0
+    write = Disk.write
+
+    def refuse(self, path, content, *more, **named):
+        if "enabled" in str(path):
+            raise DiskError("no room", cure="make room")
+        return write(self, path, content, *more, **named)
+
+    monkeypatch.setattr(Disk, "write", refuse)
+    answer = host("confirm")
+    assert answer.status == 74
+    assert "are confirmed and stay" in answer.err
+    assert "geofence confirm again" in answer.err
+    assert "is confirmed, but not stored as enabled" in host("status").err
+    monkeypatch.setattr(Disk, "write", write)
+    assert host("confirm").status == 0
+    assert host.is_recorded
+    assert not host.is_open()
 
 
 @pytest.mark.parametrize("number", [1, 2, 3], ids=["before-any", "between-families", "after-both"])

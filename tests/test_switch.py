@@ -5,11 +5,13 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
 
-from geofence import enabled, ruletext, switch
+from geofence import enabled, programs, ruletext, switch
 from geofence.context import open_sets
 from geofence.disk import Disk
 from geofence.errors import DiskError
@@ -33,16 +35,16 @@ class Host:
     def __init__(self, geofence, configuration):
         self.state = geofence.state
         self._geofence = geofence
-        self._configuration = configuration
+        self.configuration = configuration
         self.configure(GATE)
 
     def configure(self, text):
-        self._configuration.write_text(text)
+        self.configuration.write_text(text)
 
     def __call__(self, verb, *options):
         if verb in ("enable", "repair"):
             options = ("--without-rehearsal", *options)
-        return self._geofence("--config", self._configuration, verb, *options)
+        return self._geofence("--config", self.configuration, verb, *options)
 
     def done(self, verb, *options):
         """Run a verb that has to succeed, and give its document."""
@@ -592,3 +594,64 @@ def test_a_nft_set_in_a_table_of_iptables_cannot_be_rehearsed_and_is_named(bare)
         lab.run("nft", "delete set ip filter s")
     assert answer.status == 71
     assert "the nft set filter s" in answer.err
+
+
+def test_disable_says_so_where_it_cannot_look_at_any_rule(host, variant, monkeypatch, tmp_path):
+    host.done("enable")
+    before = rulesets.saves(), set(enabled.all_of(host.state))
+    monkeypatch.setattr(programs, "_DIRECTORIES", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answer = host("disable")
+    monkeypatch.undo()
+    assert (answer.status, "not to be found" in answer.err) == (71, True)
+    assert (rulesets.saves(), set(enabled.all_of(host.state))) == before
+
+
+@pytest.mark.parametrize("variant", ["nft"])
+def test_disable_on_a_disk_that_keeps_the_record_says_that_a_reboot_brings_the_rules_back(host):
+    before = rulesets.saves()
+    host.done("enable")
+
+    def refuse(_call, name, arguments):
+        if name == "remove" and str(arguments[0]).endswith("/enabled"):
+            raise DiskError("read-only", cure="mount it read-write")
+
+    with pytest.raises(DiskError) as refused:
+        switch.disable(["JP"], firewall(host.state, Counted(Disk(), refuse)))
+    assert "a reboot brings them back" in refused.value.still
+    assert rulesets.saves() == before
+
+
+def test_disable_works_with_a_broken_configuration(host, variant):
+    before = rulesets.saves()
+    host.done("enable")
+    host.configure("[fence")
+    assert host.done("disable")["changed"] is True
+    assert rulesets.saves() == before
+
+
+def test_a_rehearsal_refuses_what_enable_refuses(bare):
+    rulesets.make_sets("US")
+    bare.configure(f'{GATE}[fence.US]\ncountries = ["US"]\n')
+    assert bare("rehearse").status == bare("enable").status == 78
+    bare.configure(GATE)
+    bare.done("enable")
+    bare.configure(f'{GATE}[fence.US]\ncountries = ["US"]\n')
+    answer = bare("rehearse", "--fence", "US")
+    assert (answer.status, "countries = ['JP', 'US']" in answer.err) == (78, True)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_rehearsal_does_not_depend_on_who_listens(bare, closed):
+    command = f"{sys.executable} -m geofence --state-dir {bare.state} --config {bare.configuration}"
+    command = f"{command} rehearse {closed}"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+
+
+def test_a_rehearsal_without_the_right_to_raw_sockets_says_so(bare):
+    drop = ["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"]
+    here = ["--state-dir", str(bare.state), "--config", str(bare.configuration)]
+    command = [*drop, sys.executable, "-m", "geofence", *here, "rehearse"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 77, done.stderr
+    assert "CAP_NET_RAW" in done.stderr or "as root" in done.stderr

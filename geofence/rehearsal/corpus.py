@@ -5,15 +5,14 @@ chain: it is what the chain is held against.
 """
 
 import bisect
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from geofence import ruletext
 from geofence.chain import PRIVATE
 from geofence.model import Address, Family, Fence, Prefix, PrefixList, Private, Range, Style
 from geofence.prefixes import find, format_address, format_prefix, parse_prefix, range_of
-from geofence.rehearsal.packets import ICMP, ICMPV6, IGMP, TCP, UDP, VRRP, Kind, echo
+from geofence.rehearsal.kinds import lived_by, special
+from geofence.rehearsal.packets import TCP, Kind, echo
 
 STANDS_FOR_TRUSTED = {
     Family.INET: Prefix(0xC00002FE, 32),  # 192.0.2.254
@@ -28,21 +27,11 @@ FOREIGN = {
 }
 """An address that no list holds."""
 
-_UNNAMED_PORT = 61003
-_MOST_NAMED_PORTS = 256
 _MOST_TRUSTED = 16  # that are tried with every kind; the others with one
-_MOST_PUBLISHED = 8
-_DPORT = re.compile(r"--(?:(?:d|destination-)?ports|dport|destination-port) (\S+)")
 _PRIVATE = {
     family: tuple(range_of(*parse_prefix(text)) for text in texts)
     for family, texts in PRIVATE.items()
 }
-_GROUPS = {
-    Family.INET: ((Family.INET, 0xE0000001), (Family.INET, 0xE0000012)),
-    Family.INET6: ((Family.INET6, 0xFF02 << 112 | 1), (Family.INET6, 0xFF02 << 112 | 0x12)),
-}
-_LIVED_BY = (135, 136, 134, 133, 130, 131, 132, 143)  # neighbour discovery and MLD
-_NEARLY_LIVED_BY = (1, 2, 127, 129, 137, 142, 144)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,76 +88,6 @@ def is_private(address: Address) -> bool:
     return any(first <= address[1] <= last for first, last in _PRIVATE[address[0]])
 
 
-def lived_by(family: Family, kind: Kind) -> bool:
-    """Tell whether a host on a link lives by packets of a kind."""
-    if family is Family.INET:
-        multicast = kind.destination is not None
-        vrrp = (VRRP, _GROUPS[family][1])
-        dhcp = (kind.protocol, kind.sport, kind.number) == (UDP, 67, 68)
-        return dhcp or (kind.protocol == IGMP and multicast) or vrrp == (
-            kind.protocol, kind.destination,
-        )  # fmt: skip
-    return (
-        (kind.protocol == ICMPV6 and kind.number in _LIVED_BY)
-        or (kind.protocol, kind.sport, kind.number) == (UDP, 547, 546)
-        or (kind.protocol, kind.destination) == (VRRP, _GROUPS[family][1])
-    )
-
-
-def services(
-    family: Family, ssh_ports: Collection[int], tables: Iterable[ruletext.Table]
-) -> tuple[Kind, ...]:
-    """Give the kinds of packets that people come with: to SSH, to ports rules name, pings."""
-    named = {TCP: list[int](), UDP: list[int]()}
-    for table in tables:
-        for rules in table.rules.values():
-            for rule in rules:
-                found = [*_ports(rule)]
-                for protocol, name in ((TCP, "-p tcp"), (UDP, "-p udp")):
-                    if name in rule:
-                        named[protocol] += [port for pair in found for port in pair]
-    kinds = [Kind(TCP, port) for port in sorted(ssh_ports)]
-    kinds += [Kind(TCP, port) for port in sorted(set(named[TCP]))[:_MOST_NAMED_PORTS]]
-    kinds += [echo(family)]
-    kinds += [Kind(UDP, port) for port in sorted(set(named[UDP]))[:_MOST_NAMED_PORTS]]
-    return tuple(dict.fromkeys(kinds))
-
-
-def unnamed(ssh_ports: Iterable[int], tables: Iterable[ruletext.Table]) -> tuple[Kind, ...]:
-    """Give kinds that go to a port which no rule names; none, if the rules name all."""
-    ranges = [(port, port) for port in ssh_ports]
-    ranges += [
-        found
-        for table in tables
-        for rules in table.rules.values()
-        for rule in rules
-        for found in _ports(rule)
-    ]
-    for port in range(_UNNAMED_PORT, 0, -1):
-        if not any(first <= port <= last for first, last in ranges):
-            return Kind(TCP, port), Kind(UDP, port)
-    return ()
-
-
-def special(family: Family) -> tuple[Kind, ...]:
-    """Give the kinds that a host on a link lives by, and those that are nearly so."""
-    everybody, routers = _GROUPS[family]
-    if family is Family.INET:
-        dhcp = [Kind(UDP, number, sport) for sport in (66, 67, 68) for number in (67, 68, 69)]
-        icmp = [Kind(ICMP, number) for number in (0, 5, 9, 13)]
-        return (
-            *dhcp, Kind(TCP, 68, 67), *icmp,
-            Kind(IGMP, 0, 0, everybody), Kind(IGMP), Kind(VRRP, 0, 0, routers), Kind(VRRP),
-            Kind(VRRP, 0, 0, everybody),
-        )  # fmt: skip
-    dhcp = [Kind(UDP, number, sport) for sport in (546, 547, 548) for number in (545, 546, 547)]
-    icmp = [Kind(ICMPV6, number) for number in (*_LIVED_BY, *_NEARLY_LIVED_BY)]
-    return (
-        *dhcp, Kind(TCP, 546, 547), *icmp,
-        Kind(VRRP, 0, 0, routers), Kind(VRRP), Kind(VRRP, 0, 0, everybody),
-    )  # fmt: skip
-
-
 def ends(model: Model, kind: Kind) -> Iterator[Probe]:
     """Send from both ends of every prefix, and from their neighbours outside."""
     seen: set[int] = set()
@@ -217,19 +136,6 @@ def forwarded(model: Model, inside: str, targets: Sequence[Kind]) -> Iterator[Pr
         yield from (Probe(source, kind, why, inside=inside) for kind in targets)
 
 
-def published(tables: Iterable[ruletext.Table]) -> tuple[Kind, ...]:
-    """Give the ports of the host that a DNAT rule leads elsewhere, as Docker publishes them."""
-    found = [
-        Kind(TCP if "-p tcp" in rule else UDP, port)
-        for table in tables
-        for rules in table.rules.values()
-        for rule in rules
-        if ruletext.target_of(rule) == "DNAT"
-        for port, _ in _ports(rule)
-    ]
-    return tuple(dict.fromkeys(found))[:_MOST_PUBLISHED]
-
-
 def trusted_addresses(model: Model) -> tuple[Address, ...]:
     """Give the first and last address of everything that is trusted by its owner."""
     own = range_of(model.family, STANDS_FOR_TRUSTED[model.family])
@@ -276,14 +182,6 @@ def _edges_of_private(family: Family) -> list[tuple[Address, str]]:
         edges += [(address, f"beside {text}") for address in (first - 1, last + 1)]
         edges += [(address, f"in {text}") for address in (first, last)]
     return [((family, address), why) for address, why in edges]
-
-
-def _ports(rule: str) -> Iterator[tuple[int, int]]:
-    for found in _DPORT.findall(rule):
-        for part in found.split(","):
-            first, _, last = part.partition(":")
-            if first.isdecimal() and (last or first).isdecimal():
-                yield int(first), int(last or first)
 
 
 def merged(family: Family, prefixes: Iterable[Prefix]) -> tuple[Range, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from geofence import rules, ruletext
 from geofence.kernel.iptables import Iptables
 from geofence.model import Address, Family, Fence, Forward, Style
-from geofence.rehearsal import corpus, talks, verdicts
+from geofence.rehearsal import corpus, kinds, talks, verdicts
 from geofence.rehearsal.corpus import Model, Probe
 from geofence.rehearsal.host import HostState
 from geofence.rehearsal.packets import TCP, Kind
@@ -159,12 +159,12 @@ def _probes(setup: Setup, model: Model, stage: Stage, result: Result) -> list[Pr
 
 
 def _kinds(setup: Setup, model: Model) -> tuple[Kind, ...]:
-    named = corpus.services(model.family, setup.ports, setup.state.tables)
+    named = kinds.services(model.family, setup.ports, setup.state.tables)
     return (*named, *_unnamed(setup))
 
 
 def _unnamed(setup: Setup) -> tuple[Kind, ...]:
-    return corpus.unnamed(setup.ports, setup.state.tables)
+    return kinds.unnamed(setup.ports, setup.state.tables)
 
 
 def _all_get_in(model: Model, stage: Stage, kind: Kind) -> bool:
@@ -182,7 +182,7 @@ def _forwarded(setup: Setup, model: Model) -> list[Probe]:
     for guest in _guests(setup):
         if guest.address[0] is model.family:
             direct = dataclasses.replace(_FORWARDED_DIRECTLY, destination=guest.address)
-            targets = (*corpus.published(_tables_of(setup.state, model.family)), direct)
+            targets = (*kinds.published(_tables_of(setup.state, model.family)), direct)
             found += corpus.forwarded(model, guest.inside, targets)
     return found
 

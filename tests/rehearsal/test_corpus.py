@@ -8,7 +8,7 @@ import pytest
 from geofence import ruletext
 from geofence.model import Family, Fence, Prefix, PrefixList, Private, Style
 from geofence.prefixes import format_address, parse_address, parse_prefix
-from geofence.rehearsal import corpus
+from geofence.rehearsal import corpus, kinds
 from geofence.rehearsal.corpus import Model, Probe, Way
 from geofence.rehearsal.packets import ICMP, ICMPV6, IGMP, TCP, UDP, VRRP, Kind, echo
 
@@ -130,15 +130,15 @@ def test_a_gate_stops_what_is_nearly_that(family):
 @families
 def test_all_of_both_is_sent_but_the_pings(family):
     every = LIVED_BY[family] | NOT_LIVED_BY[family]
-    assert every - {echo(family)} <= set(corpus.special(family))
-    assert len(set(corpus.special(family))) == len(corpus.special(family))
+    assert every - {echo(family)} <= set(kinds.special(family))
+    assert len(set(kinds.special(family))) == len(kinds.special(family))
 
 
 def services(*rules: str, ssh=(22,), family=Family.INET) -> tuple[Kind, ...]:
     """Give the kinds that are sent to a host with these rules in INPUT."""
     text = "\n".join(["*filter", ":INPUT ACCEPT [0:0]", *(f"-A INPUT {one}" for one in rules)])
     tables = [ruletext.read(text)]
-    return (*corpus.services(family, ssh, tables), *corpus.unnamed(ssh, tables))
+    return (*kinds.services(family, ssh, tables), *kinds.unnamed(ssh, tables))
 
 
 def ports(kinds, protocol: int) -> list[int]:
@@ -186,7 +186,7 @@ def test_every_table_and_chain_names_ports():
         "*filter\n:Y - [0:0]\n-A Y -p tcp -m tcp --dport 25 -j RETURN\nCOMMIT\n"
     )
     tables = [ruletext.read(text, name) for name in ("nat", "filter")]
-    assert ports(corpus.services(Family.INET, [22], tables), TCP) == [22, 25, 8080]
+    assert ports(kinds.services(Family.INET, [22], tables), TCP) == [22, 25, 8080]
 
 
 def test_a_port_named_twice_is_tried_once():
@@ -333,7 +333,7 @@ def test_what_must_be_dropped_is_sent_before_members_and_trusted(fence, family):
 @families
 def test_foreigners_send_every_kind_there_is(family):
     found = {probe.kind for probe in sampled(model(family=family)) if probe.why == "foreign"}
-    assert found == {*corpus.special(family), *KINDS}
+    assert found == {*kinds.special(family), *KINDS}
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_private_sources_send_what_a_host_lives_by():
     assert {format_address(*one.source) for one in found} == {
         "10.0.0.1", "172.16.0.1", "192.168.0.1", "169.254.0.1",
     }  # fmt: skip
-    assert {one.kind for one in found} == set(corpus.special(Family.INET))
+    assert {one.kind for one in found} == set(kinds.special(Family.INET))
 
 
 def test_members_are_the_first_of_the_first_the_middle_and_the_last_prefix():
@@ -420,7 +420,7 @@ def test_what_is_forwarded_is_sent_by_nobody_neighbours_members_and_trusted():
 
 def published(*rules: str) -> tuple[Kind, ...]:
     text = "\n".join(["*nat", ":DOCKER - [0:0]", *(f"-A DOCKER {one}" for one in rules)])
-    return corpus.published([ruletext.read(text, "nat")])
+    return kinds.published([ruletext.read(text, "nat")])
 
 
 def test_ports_that_lead_elsewhere_are_published():
