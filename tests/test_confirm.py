@@ -525,7 +525,7 @@ def at_a_terminal(command: list[str], **environment: str) -> tuple[subprocess.Po
     """Run a command at a terminal that it leads, and give the terminal's other end."""
     ours, theirs = pty.openpty()
     running = subprocess.Popen(
-        ["setsid", "--ctty", *command],
+        ["env", "--default-signal=INT", "setsid", "--ctty", *command],
         stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, **environment},
     )  # fmt: skip
     os.close(theirs)
