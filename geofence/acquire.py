@@ -95,6 +95,10 @@ class _Job:
     def running(self) -> bool:
         return self._thread.is_alive()
 
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended, or so long."""
+        self._thread.join(seconds)
+
     def result(self) -> Brought:
         if self._error:
             raise self._error
@@ -159,17 +163,15 @@ class _Everything:
         """Start a job for each publication and wait until each has ended or is given up."""
         jobs = [_Job(publication, self._act(publication)) for publication in publications]
         started = time.monotonic()
-        while any(job.running() for job in jobs):
+        while running := [job for job in jobs if job.running()]:
             for job in jobs:
                 progress(job.publication.url, job.watch.received, job.watch.expected)
             waited = time.monotonic() - started
             overdue = self.fetcher.remaining() < -_GRACE_SECONDS
             unreachable = waited > self.limits.reach_seconds + _GRACE_SECONDS
-            if all(
-                overdue or (unreachable and not job.watch.reached) for job in jobs if job.running()
-            ):
+            if all(overdue or (unreachable and not job.watch.reached) for job in running):
                 break
-            time.sleep(_POLL_SECONDS)
+            running[0].wait(_POLL_SECONDS)
         for job in jobs:
             progress(job.publication.url, job.watch.received, job.watch.received)
         return jobs
