@@ -50,10 +50,10 @@ def talks(
     found: dict[str, Talk] = {
         f"{label} over the loopback interface": lambda stage: _loopback(stage, family),
         f"the answer to a UDP packet that this host sent abroad ({label})": (
-            lambda stage: _answer_by_udp(stage, family)
+            lambda stage: _answer(stage, family, UDP)
         ),
         f"the answer to a TCP connection that this host began abroad ({label})": (
-            lambda stage: _answer_by_tcp(stage, family)
+            lambda stage: _answer(stage, family, TCP)
         ),
         f"an error about a packet that this host sent abroad ({label})": (
             lambda stage: _related(stage, family)
@@ -93,27 +93,20 @@ def _loopback(stage: Stage, family: Family) -> bool | None:
         return stage.heard(family, UDP)
 
 
-def _answer_by_udp(stage: Stage, family: Family) -> bool | None:
-    begun = _begin(stage, family, UDP)
+def _answer(stage: Stage, family: Family, protocol: int) -> bool | None:
+    begun = _begin(stage, family, protocol)
     if begun is None:
         return None
     here, there = packets.addresses_of(begun.packet)
-    ours, theirs = packets.ports_of(begun.packet)
-    datagram = packets.udp(there, here, (theirs, ours), b"geofence")
+    ports = packets.ports_of(begun.packet)[::-1]
+    if protocol == UDP:
+        answer = packets.udp(there, here, ports, b"geofence")
+    else:
+        numbers = _SEQUENCE, packets.sequence_of(begun.packet) + 1
+        answer = packets.tcp(there, here, ports, flags=SYN | ACK, numbers=numbers)
     with begun.socket:
-        return stage.arrives(packets.ip(UDP, there, here, datagram), family, UDP, stage.outside)
-
-
-def _answer_by_tcp(stage: Stage, family: Family) -> bool | None:
-    begun = _begin(stage, family, TCP)
-    if begun is None:
-        return None
-    here, there = packets.addresses_of(begun.packet)
-    ours, theirs = packets.ports_of(begun.packet)
-    numbers = _SEQUENCE, packets.sequence_of(begun.packet) + 1
-    segment = packets.tcp(there, here, (theirs, ours), flags=SYN | ACK, numbers=numbers)
-    with begun.socket:
-        return stage.arrives(packets.ip(TCP, there, here, segment), family, TCP, stage.outside)
+        packet = packets.ip(protocol, there, here, answer)
+        return stage.arrives(packet, family, protocol, stage.outside)
 
 
 def _related(stage: Stage, family: Family) -> bool | None:
