@@ -119,7 +119,7 @@ def disable(fences: Sequence[str], host: Firewall) -> Switched:
 def rehearse(request: Request, host: Firewall, addresses: Sequence[Address]) -> Report:
     """Rehearse what ``enable`` would do, and change nothing; the addresses must get in too."""
     with host.open_sets() as sets, locks.writer(host.store.prepare()):
-        plan = _allowed(request, host, sets, _chosen(request.fences))
+        plan = _allowed(request.fences, host, sets, _chosen(request.fences))
         return _rehearsed(plan, host, sets, addresses)
 
 
@@ -146,7 +146,11 @@ def _forget(fence: str, state: Path, disk: Disk) -> None:
 
 
 def _enable(request: Request, host: Firewall, sets: Sets, tables: tuple[Iptables, ...]) -> Switched:
-    plan = _allowed(request, host, sets, tables)
+    plan, peers = _allowed(request.fences, host, sets, tables), host.peers()
+    for fence in request.fences:
+        lockout.refuse_to_lock_out(
+            fence, peers, plan.trusted, sets, rehearsed=not request.without_rehearsal
+        )
     report = None if request.without_rehearsal else _rehearsed(plan, host, sets)
     if report:
         rehearsal.refuse(report)
@@ -166,18 +170,16 @@ def _enable(request: Request, host: Firewall, sets: Sets, tables: tuple[Iptables
     )
 
 
-def _allowed(request: Request, host: Firewall, sets: Sets, tables: tuple[Iptables, ...]) -> _Plan:
+def _allowed(
+    fences: tuple[Fence, ...], host: Firewall, sets: Sets, tables: tuple[Iptables, ...]
+) -> _Plan:
     """Say what the tables are to hold, and refuse what is known to be wrong before any packet."""
     owners.refuse(iptables.everywhere(), iptables.native_tables())
-    lockout.refuse_two_gates(request.fences, host.store.directory)
-    plan, peers = _plan(request.fences, tables, host.trusted()), host.peers()
-    for fence in request.fences:
+    lockout.refuse_two_gates(fences, host.store.directory)
+    for fence in fences:
         lockout.refuse_target(fence, tables)
         lockout.refuse_empty(fence, host.store, sets)
-        lockout.refuse_to_lock_out(
-            fence, peers, plan.trusted, sets, rehearsed=not request.without_rehearsal
-        )
-    return plan
+    return _plan(fences, tables, host.trusted())
 
 
 def _plan(fences: tuple[Fence, ...], tables: tuple[Iptables, ...], wanted: Trusted) -> _Plan:

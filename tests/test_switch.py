@@ -655,3 +655,11 @@ def test_a_rehearsal_without_the_right_to_raw_sockets_says_so(bare):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 77, done.stderr
     assert "CAP_NET_RAW" in done.stderr or "as root" in done.stderr
+
+
+def test_a_rehearsal_shows_by_a_packet_whom_enable_would_refuse_to_shut_out(bare, monkeypatch):
+    monkeypatch.setenv("SSH_CONNECTION", f"{STRANGER} 50000 192.0.2.1 22")
+    answer = bare("rehearse")
+    assert answer.status == 71
+    assert f"tcp to port 22 from {STRANGER} (must get in): should pass, was dropped" in answer.out
+    assert bare("enable").status == 65
