@@ -198,8 +198,3 @@ def merged(family: Family, prefixes: Iterable[Prefix]) -> tuple[Range, ...]:
 def _within(ranges: Sequence[Range], address: int) -> bool:
     place = bisect.bisect_right(ranges, address, key=lambda one: one.first) - 1
     return place >= 0 and address <= ranges[place].last
-
-
-def _holds(family: Family, prefix: Prefix, address: int) -> bool:
-    first, last = range_of(family, prefix)
-    return first <= address <= last
